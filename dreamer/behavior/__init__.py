@@ -1,0 +1,1 @@
+"""What to do in a world: an actor and a critic that learn from imagined rollouts."""

@@ -1,0 +1,231 @@
+"""Actor and critic of DreamerV3, and the losses that train them on imagined rollouts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float
+
+from dreamer.behavior.actor import ActionDistribution, ActionNoise, Actor
+from dreamer.behavior.returns import ReturnRange, lambda_return
+from dreamer.config import BehaviorConfig
+from dreamer.nets.distributions import TwoHot
+from dreamer.nets.heads import TwoHotHead
+from dreamer.types import Batch, Latent
+from envs.spaces import ActionSpec
+
+
+class World(Protocol):
+    """All that behaviour knows of a world model."""
+
+    def imagine(self, latent: Latent, action: Float[Array, "N A"], uniform: Float[Array, "N S"] | None) -> Latent: ...
+    def features(self, latent: Latent) -> Float[Array, "*N F"]: ...
+    def reward(self, features: Float[Array, "*N F"]) -> Float[Array, "*N"]: ...
+    def continue_prob(self, features: Float[Array, "*N F"]) -> Float[Array, "*N"]: ...
+
+
+class Dream(NamedTuple):
+    """Imagined rollouts. Entry 0 is the replayed start; action t is drawn at entry t, reward t arrives with entry t.
+
+    Attributes:
+        features: `[N, H + 1, F]`.
+        action: `[N, H + 1, A]`; the last one is drawn but never used.
+        reward: `[N, H + 1]`.
+        continue_prob: `[N, H + 1]`, discount included.
+    """
+
+    features: Float[Array, "N H1 F"]
+    action: Float[Array, "N H1 A"]
+    reward: Float[Array, "N H1"]
+    continue_prob: Float[Array, "N H1"]
+
+
+class DreamNoise(NamedTuple):
+    """Randomness of a dream: `H` prior samples and `H + 1` actions. None in place of either takes the modes."""
+
+    prior: Float[Array, "H N S"] | None
+    action: ActionNoise | None
+
+
+class BehaviorLoss(NamedTuple):
+    """What `Behavior.loss` returns: the scaled sum, unscaled terms, the updated return range and scalars to log."""
+
+    total: Float[Array, ""]
+    terms: dict[str, Float[Array, ...]]
+    return_range: ReturnRange
+    metrics: dict[str, Float[Array, ""]]
+
+
+class Behavior(nnx.Module):
+    """Actor and critic on the features of a world model."""
+
+    def __init__(
+        self, config: BehaviorConfig, feature_size: int, action_spec: ActionSpec, *, discount: float, rngs: nnx.Rngs
+    ):
+        """`discount` serves replayed returns; imagined ones find it in the continue probability."""
+        self.config, self.discount = config, discount
+        self.actor = Actor(config.actor, feature_size, action_spec, rngs=rngs)
+        self.critic = TwoHotHead(feature_size, config.critic.units, layers=config.critic.layers, rngs=rngs)
+
+    def loss(
+        self,
+        dream: Dream,
+        replay_features: Float[Array, "B T F"],
+        batch: Batch,
+        slow_critic: TwoHotHead,
+        return_range: ReturnRange,
+    ) -> BehaviorLoss:
+        """Actor and critic on imagined rollouts, critic on replayed ones too (Nature 2025, equations 5 to 7).
+
+        Args:
+            dream: rollouts from every replayed latent, in the order of `[B, T]`.
+            replay_features: posterior features of the batch; the replay loss sends its gradient through them.
+            batch: the replayed sequences.
+            slow_critic: the critic's slowly moving copy.
+            return_range: percentile range of the returns so far.
+        """
+        config, scale = self.config, self.config.critic.replay_scale
+        imagined = imagination_loss(
+            dream,
+            policy=self.actor(dream.features),
+            value=self.critic(dream.features),
+            slow_value=slow_critic(dream.features).mean(),
+            return_range=return_range,
+            config=config,
+        )
+        replayed, _ = replay_value_loss(
+            batch,
+            value=self.critic(replay_features),
+            slow_value=slow_critic(stop_gradient(replay_features)).mean(),
+            bootstrap=imagined.returns[:, 0].reshape(batch.reward.shape),
+            discount=self.discount,
+            config=config,
+        )
+        terms = {"policy": imagined.policy, "value": imagined.value, "replay_value": replayed}
+        total = jnp.mean(imagined.policy) + jnp.mean(imagined.value) + scale * jnp.mean(replayed)
+        return BehaviorLoss(total, terms, imagined.return_range, imagined.metrics)
+
+
+def imagine(world: World, actor: Actor, start: Latent, noise: DreamNoise, *, horizon: int) -> Dream:
+    """Rolls the policy out in the world model for H steps from every start `[N]`.
+
+    DreamerV3 learns by REINFORCE, so no gradient is needed here: call it on stopped parameters and latents.
+    """
+
+    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[Latent, Array]]:
+        action = actor(world.features(latent)).sample(noise.action)
+        return world.imagine(latent, action, noise.prior), (latent, action)
+
+    before, at_end = (jax.tree.map(lambda x: x[:horizon], noise), jax.tree.map(lambda x: x[-1], noise.action))
+    last, (latents, actions) = jax.lax.scan(step, start, before, length=horizon)
+    last_action = actor(world.features(last)).sample(at_end)
+    latents, actions = jax.tree.map(
+        lambda path, end: jnp.concatenate([path, end[None]]).swapaxes(0, 1), (latents, actions), (last, last_action)
+    )
+    features = world.features(latents)
+    return Dream(features, actions, world.reward(features), world.continue_prob(features))
+
+
+class ImaginationLoss(NamedTuple):
+    """Per-step losses `[N, H]`, returns `[N, H]`, the updated range and metrics."""
+
+    policy: Float[Array, "N H"]
+    value: Float[Array, "N H"]
+    returns: Float[Array, "N H"]
+    return_range: ReturnRange
+    metrics: dict[str, Float[Array, ""]]
+
+
+def imagination_loss(
+    dream: Dream,
+    *,
+    policy: ActionDistribution,
+    value: TwoHot,
+    slow_value: Float[Array, "N H1"],
+    return_range: ReturnRange,
+    config: BehaviorConfig,
+    discount: float = 1.0,
+) -> ImaginationLoss:
+    """REINFORCE with scaled advantages for the actor, two-hot lambda-returns for the critic.
+
+    Args:
+        dream: imagined rollouts.
+        policy: distribution at every entry of the dream.
+        value: critic at every entry.
+        slow_value: mean of the slow critic at every entry.
+        return_range: before this batch; it takes the batch in before it is used.
+        config: weights and lambda.
+        discount: factor beside `continue_prob`; 1 where that already carries the discount, as it does by default.
+    """
+    value_mean = value.mean()
+    baseline = slow_value if config.critic.slow_target else value_mean
+    weight = stop_gradient(jnp.cumprod(discount * dream.continue_prob, axis=1) / discount)
+    returns = lambda_return(
+        dream.reward,
+        1.0 - dream.continue_prob,
+        jnp.zeros_like(dream.reward),
+        baseline,
+        discount=discount,
+        lam=config.lam,
+    )
+    return_range = jax.tree.map(stop_gradient, return_range.update(returns, config.return_norm))
+    return_scale = return_range.scale(config.return_norm)
+    advantage = (returns - baseline[:, :-1]) / return_scale
+
+    log_prob, entropy = policy.log_prob(stop_gradient(dream.action))[:, :-1], policy.entropy()[:, :-1]
+    policy_loss = -weight[:, :-1] * (log_prob * stop_gradient(advantage) + config.actor.entropy * entropy)
+    value_loss = weight[:, :-1] * critic_loss(value, returns, slow_value, config)
+
+    metrics = {
+        "advantage": jnp.mean(advantage),
+        "advantage_std": jnp.std(advantage),
+        "advantage_magnitude": jnp.mean(jnp.abs(advantage)),
+        "imagined_reward": jnp.mean(dream.reward),
+        "imagined_continue": jnp.mean(dream.continue_prob),
+        "value": jnp.mean(value_mean),
+        "slow_value": jnp.mean(slow_value),
+        "weight": jnp.mean(weight),
+        "return": jnp.mean(returns),
+        "policy_entropy": jnp.mean(entropy),
+        "return_scale": return_scale,
+        **_scaled_return_metrics((returns - return_range.low) / return_scale),
+    }
+    return ImaginationLoss(policy_loss, value_loss, returns, return_range, metrics)
+
+
+def replay_value_loss(
+    batch: Batch,
+    *,
+    value: TwoHot,
+    slow_value: Float[Array, "B T"],
+    bootstrap: Float[Array, "B T"],
+    discount: float,
+    config: BehaviorConfig,
+) -> tuple[Float[Array, "B T1"], Float[Array, "B T1"]]:
+    """Critic loss along replayed rewards, and the returns; `bootstrap` are the imagined returns from each step."""
+    last, terminal = batch.is_last.astype(jnp.float32), batch.is_terminal.astype(jnp.float32)
+    returns = lambda_return(
+        batch.reward, terminal, last, stop_gradient(bootstrap), discount=discount, lam=config.lam
+    )
+    return (1.0 - last[:, :-1]) * critic_loss(value, returns, slow_value, config), returns
+
+
+def critic_loss(
+    value: TwoHot, returns: Float[Array, "N H"], slow_value: Float[Array, "N H1"], config: BehaviorConfig
+) -> Float[Array, "N H"]:
+    """Two-hot cross-entropy against the returns, and against the slow critic's mean to keep the critic from running."""
+    value = TwoHot(value.logits[:, :-1], value.bins)
+    return value.loss(returns) + config.critic.slow_regularizer * value.loss(slow_value[:, :-1])
+
+
+def _scaled_return_metrics(scaled: Float[Array, "N H"]) -> dict[str, Float[Array, ""]]:
+    return {
+        "scaled_return": jnp.mean(scaled),
+        "scaled_return_min": jnp.min(scaled),
+        "scaled_return_max": jnp.max(scaled),
+        "scaled_return_rate": jnp.mean((jnp.abs(scaled) >= 1.0).astype(jnp.float32)),
+    }

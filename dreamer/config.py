@@ -1,0 +1,205 @@
+"""Every knob of a run, as frozen dataclasses: no JAX here, so that a typo is answered in milliseconds.
+
+The published values are the defaults; the widths that `--size` sets are those of 12m.
+Presets are data (`configs/*.yaml`), merged strictly onto these classes by `dreamer.cli`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class RSSMConfig:
+    """Recurrent state-space model (Nature 2025, "World model learning")."""
+
+    deter: int = 2048  # D, width of the recurrent state
+    hidden: int = 256  # width of the layers around it
+    stoch: int = 32  # S, number of categorical latents
+    classes: int = 16  # K, classes of each latent
+    blocks: int = 8  # blocks of the block-diagonal GRU; must divide deter
+    prior_layers: int = 2
+    posterior_layers: int = 1
+    unimix: float = 0.01  # share of the uniform distribution mixed into every latent
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Images through a CNN, everything else through an MLP."""
+
+    units: int = 256
+    layers: int = 3
+    depth: int = 16
+    multipliers: tuple[int, ...] = (2, 3, 4, 4)  # channels of stage i = depth * multipliers[i]
+    kernel: int = 5
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Mirror of the encoder."""
+
+    units: int = 256
+    layers: int = 3
+    depth: int = 16
+    multipliers: tuple[int, ...] = (2, 3, 4, 4)
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """An MLP on the features, followed by its output layer."""
+
+    units: int = 256
+    layers: int = 1
+
+
+@dataclass(frozen=True)
+class WorldLossScales:
+    """Weights of the world model's loss terms."""
+
+    reconstruction: float = 1.0
+    reward: float = 1.0
+    continuation: float = 1.0
+    dynamics: float = 1.0
+    representation: float = 0.1
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """The world model."""
+
+    rssm: RSSMConfig = field(default_factory=RSSMConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    reward: HeadConfig = field(default_factory=HeadConfig)
+    continuation: HeadConfig = field(default_factory=HeadConfig)
+    scales: WorldLossScales = field(default_factory=WorldLossScales)
+    free_nats: float = 1.0  # each KL is limited from below, after the sum over latents
+
+
+@dataclass(frozen=True)
+class ActorConfig:
+    """The policy; continuous actions are an unsquashed Normal, discrete ones a categorical with unimix."""
+
+    units: int = 256
+    layers: int = 3
+    unimix: float = 0.01
+    min_std: float = 0.1
+    max_std: float = 1.0
+    entropy: float = 3e-4  # eta, weight of the entropy bonus
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """The value function and its slowly moving copy."""
+
+    units: int = 256
+    layers: int = 3
+    slow_rate: float = 0.02  # share of the new weights that enters the slow copy after each update
+    slow_regularizer: float = 1.0  # weight of the term that pulls the critic towards its slow copy
+    slow_target: bool = False  # bootstrap from the slow copy instead of the critic
+    replay_scale: float = 0.3  # weight of the critic loss on replayed features
+
+
+@dataclass(frozen=True)
+class ReturnNormConfig:
+    """Percentile range by which returns are scaled (Nature 2025, equation 7)."""
+
+    rate: float = 0.01
+    low: float = 5.0  # percentile
+    high: float = 95.0  # percentile
+    limit: float = 1.0
+
+
+@dataclass(frozen=True)
+class BehaviorConfig:
+    """Actor and critic, trained on imagined rollouts."""
+
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    return_norm: ReturnNormConfig = field(default_factory=ReturnNormConfig)
+    horizon: int = 15  # H, imagined steps
+    lam: float = 0.95  # lambda of the lambda-return
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adaptive gradient clipping, then LaProp, for all modules together."""
+
+    learning_rate: float = 4e-5
+    warmup: int = 1000  # updates
+    clip: float = 0.3  # AGC: gradient norm relative to the parameter norm
+    clip_floor: float = 1e-3  # AGC: least parameter norm
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-20
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Stored experience."""
+
+    capacity: int = 5_000_000  # agent steps over all environments
+    chunk: int = 1024  # steps of one chunk, the unit of growth, eviction and storage
+    batch_size: int = 16  # B
+    batch_length: int = 64  # T, trained steps of a sequence; one context step comes on top
+    online: bool = True  # every fresh window is trained on once, soon
+    save_latents_limit: float = 2e9  # bytes of refreshed latents in a checkpoint; beyond it, those of the chunks serve
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """How the environment is made; a suite's preset writes its protocol here. `None` leaves the suite's own value."""
+
+    num_envs: int = 1
+    action_repeat: int | None = None  # None: the suite's protocol (Atari 4, DMC 2, anything else 1)
+    image_size: tuple[int, int] | None = None  # height, width; None: as the suite or the environment gives it
+    max_episode_steps: int | None = None  # agent steps
+    action_bound: float | None = None  # range of an unbounded Box action
+    sticky: float | None = None  # Atari: probability of repeating the last action
+    noops: int | None = None  # Atari: largest number of no-op actions after a reset
+    full_actions: bool | None = None  # Atari: all 18 actions
+    grayscale: bool | None = None  # Atari
+    life_loss: bool | None = None  # Atari: losing a life ends the episode
+    camera: int | None = None  # DMC vision
+    workers: Literal["auto", "none", "spawn"] = "auto"  # processes for environments without a native vector form
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What is written while training."""
+
+    every_seconds: float = 10.0  # scalars to JSONL and TensorBoard
+    video_every: int = 2_000  # updates between open-loop videos; 0: never
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the run is saved. It is also saved at the end, on SIGTERM, SIGUSR1 and Ctrl-C."""
+
+    every_seconds: float = 600.0
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. `dreamer.train` reads it from the command line; `run/config.yaml` holds the resolved one."""
+
+    env: str = ""  # atari_pong, atari100k_pong, dmc_walker_walk, dmc_vision_walker_walk, CartPole-v1, package:MyEnv-v0
+    size: Literal["1m", "12m", "25m", "50m", "100m", "200m", "400m"] = "12m"
+    seed: int = 0
+    logdir: str = ""  # empty: runs/<env>-<size>-<seed>
+    steps: str = "1000000"  # agent steps, or with a unit: 400k_frames, 100k_agent
+    preset: str = ""  # a file of configs/presets, or a path to a YAML file
+    train_ratio: float = 128.0  # replayed steps per agent step
+    discount_horizon: int = 333  # gamma = 1 - 1 / discount_horizon, carried by the continue head
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # compute; auto: float32 on CPU, bfloat16 elsewhere
+    device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    world: WorldConfig = field(default_factory=WorldConfig)
+    behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    environment: EnvConfig = field(default_factory=EnvConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

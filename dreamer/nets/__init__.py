@@ -1,0 +1,1 @@
+"""Small pure pieces that networks are made of: layers, distributions, the optimizer."""

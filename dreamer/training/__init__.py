@@ -1,0 +1,1 @@
+"""Turning replayed batches into better parameters, and keeping what was learned."""

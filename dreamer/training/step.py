@@ -1,0 +1,154 @@
+"""The two jitted functions of a run: the update, and the policy step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.lax import stop_gradient
+from jaxtyping import Array, Bool, Float
+
+from dreamer.behavior.actor import draw_action_noise
+from dreamer.behavior.model import BehaviorLoss, DreamNoise, imagine
+from dreamer.training.state import Definition, Params, TrainState, compute_dtype
+from dreamer.types import Batch, CompactLatent, Latent
+from dreamer.world.model import WorldLoss
+from envs.spaces import action_width
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class PolicyCarry(NamedTuple):
+    """What the policy remembers between steps: the latent and the action that it chose, `[N]`."""
+
+    latent: Latent
+    action: Float[Array, "N A"]
+
+
+def make_train_step(definition: Definition) -> Callable[[TrainState, Batch], tuple[TrainState, CompactLatent, Metrics]]:
+    """The jitted update; its first argument is donated."""
+    return jax.jit(lambda state, batch: train_step(definition, state, batch), donate_argnums=0)
+
+
+def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple[TrainState, CompactLatent, Metrics]:
+    """One update of everything: world model, actor and critic together.
+
+    Returns:
+        The next state, the refreshed latents `[B, T]` for replay, and metrics (scalars, still on the device).
+    """
+    loss = objective(definition, state, batch)
+    (total, losses), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    updates, optimizer = definition.optimizer.update(gradient, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    slow_rate = definition.config.behavior.critic.slow_rate
+    slow_critic = optax.incremental_update(params["behavior"]["critic"], state.slow_critic, slow_rate)
+
+    world, behavior = losses
+    terms = {f"loss/{name}": jnp.mean(term) for name, term in (world.terms | behavior.terms).items()}
+    norms = {"gradient_norm": optax.tree.norm(gradient), "parameter_norm": optax.tree.norm(params)}
+    metrics = {"loss/total": total, **terms, **world.metrics, **behavior.metrics, **norms}
+    latents = definition.bind(params).world.compact(world.latents)
+    state = TrainState(params, slow_critic, optimizer, behavior.return_range, state.step + 1, state.key)
+    return state, latents, metrics
+
+
+class Losses(NamedTuple):
+    """What the objective computes beside its value."""
+
+    world: WorldLoss
+    behavior: BehaviorLoss
+
+
+def objective(
+    definition: Definition, state: TrainState, batch: Batch
+) -> Callable[[Params], tuple[Float[Array, ""], Losses]]:
+    """The whole loss as a function of the parameters: observe, dream, judge.
+
+    The world model learns from the batch; from each of its latents the policy is dreamt forward, on stopped parameters
+    since REINFORCE needs no gradient there; actor and critic learn from the dream, the critic from the batch too.
+    """
+    posterior_noise, dream_noise = draw_noise(definition, jax.random.fold_in(state.key, state.step), batch)
+    slow_critic, horizon = definition.bind_critic(state.slow_critic), definition.config.behavior.horizon
+
+    def loss(params: Params) -> tuple[Float[Array, ""], Losses]:
+        model, frozen = definition.bind(params), definition.bind(stop_gradient(params))
+        world = model.world.loss(batch, posterior_noise)
+        starts = jax.tree.map(lambda x: stop_gradient(x).reshape(-1, *x.shape[2:]), world.latents)
+        dream = imagine(frozen.world, frozen.behavior.actor, starts, dream_noise, horizon=horizon)
+        features = model.world.features(world.latents)
+        behavior = model.behavior.loss(dream, features, batch, slow_critic, state.return_range)
+        return world.total + behavior.total, Losses(world, behavior)
+
+    return loss
+
+
+def draw_noise(definition: Definition, key: Array, batch: Batch) -> tuple[Float[Array, "B T S"], DreamNoise]:
+    """All randomness of an update, drawn at once: of the posteriors, and of the dream's priors and actions."""
+    posterior_key, prior_key, action_key = jax.random.split(key, 3)
+    stoch, horizon = definition.config.world.rssm.stoch, definition.config.behavior.horizon
+    num_starts = batch.reward.size
+    actor = draw_action_noise(action_key, definition.action_spec, (horizon + 1, num_starts))
+    prior = jax.random.uniform(prior_key, (horizon, num_starts, stoch))
+    return jax.random.uniform(posterior_key, (*batch.reward.shape, stoch)), DreamNoise(prior, actor)
+
+
+def make_policy_step(definition: Definition) -> Callable[..., tuple[PolicyCarry, Float[Array, "N A"], CompactLatent]]:
+    """The jitted policy step, `policy_step` with its definition closed over."""
+
+    def step(params: Params, carry: PolicyCarry, observation: dict[str, Array], is_first: Array, key: Array, *, mode):
+        return policy_step(definition, params, carry, observation, is_first, None if mode else key)
+
+    return jax.jit(step, static_argnames="mode")
+
+
+def policy_step(
+    definition: Definition,
+    params: Params,
+    carry: PolicyCarry,
+    observation: dict[str, Array],
+    is_first: Bool[Array, N],
+    key: Array | None,
+) -> tuple[PolicyCarry, Float[Array, "N A"], CompactLatent]:
+    """Takes in one observation of N environments and chooses their actions.
+
+    Args:
+        definition: the networks.
+        params: their parameters.
+        carry: from the step before; rows where `is_first` start afresh.
+        observation: by key, `[N, ...]`.
+        is_first: the observation comes from a reset.
+        key: randomness; None takes the modes of latents and actions.
+
+    Returns:
+        The carry for the next step, flat actions `[N, A]`, and the latents as replay stores them.
+    """
+    model, stoch = definition.bind(params), definition.config.world.rssm.stoch
+    posterior_key, action_key = (None, None) if key is None else jax.random.split(key)
+    uniform = None if posterior_key is None else jax.random.uniform(posterior_key, (*is_first.shape, 1, stoch))
+    latents, _ = model.world.observe(
+        carry.latent,
+        jax.tree.map(lambda x: x[:, None], observation),
+        carry.action[:, None],
+        is_first[:, None],
+        uniform,
+    )
+    latent = jax.tree.map(lambda x: x[:, 0], latents)
+    noise = None if action_key is None else draw_action_noise(action_key, definition.action_spec, is_first.shape)
+    action = model.behavior.actor(model.world.features(latent)).sample(noise)
+    return PolicyCarry(latent, action), action, model.world.compact(latent)
+
+
+def initial_carry(definition: Definition, num_envs: int) -> PolicyCarry:
+    """The carry before the first step: zeros, `[N]`."""
+    config, action_size = definition.config.world.rssm, action_width(definition.action_spec)
+    dtype = compute_dtype(definition.config)
+    return PolicyCarry(
+        Latent(
+            jnp.zeros((num_envs, config.deter), dtype),
+            jnp.zeros((num_envs, config.stoch, config.classes), dtype),
+        ),
+        jnp.zeros((num_envs, action_size)),
+    )
