@@ -127,7 +127,7 @@ class TwoHot(NamedTuple):
     """
 
     logits: Float[Array, "*N J"]
-    bins: Float[Array, J]
+    bins: Float[Array, " J"]
 
     def mean(self) -> Float[Array, "*N"]:
         """Expected value. Symmetric pairs are added first: bins reach 5e8, and a plain sum at init would not be 0."""

@@ -39,6 +39,7 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(out_size))
 
     def __call__(self, x: Float[Array, "*N I"]) -> Float[Array, "*N O"]:
+        """The affine map."""
         y = x @ self.kernel[...].astype(x.dtype)
         return y + _along_last(self.bias[...], y)
 
@@ -60,6 +61,7 @@ class BlockLinear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(out_size))
 
     def __call__(self, x: Float[Array, "*N I"]) -> Float[Array, "*N O"]:
+        """The affine map, block by block."""
         blocks, in_size, _ = self.kernel.shape
         parts = x.reshape(*x.shape[:-1], blocks, in_size)
         y = jnp.einsum("...gi,gio->...go", parts, self.kernel[...].astype(x.dtype)).reshape(*x.shape[:-1], -1)
@@ -73,6 +75,7 @@ class RMSNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(size))
 
     def __call__(self, x: Float[Array, "*N C"]) -> Float[Array, "*N C"]:
+        """Normalises the last axis."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + EPSILON)
         return (y * _along_last(self.scale[...], y)).astype(x.dtype)
@@ -86,6 +89,7 @@ class Layer(nnx.Module):
         self.norm = RMSNorm(out_size)
 
     def __call__(self, x: Float[Array, "*N I"]) -> Float[Array, "*N O"]:
+        """One hidden layer."""
         return self.activate(self.linear(x))
 
     def activate(self, x: Float[Array, "*N O"]) -> Float[Array, "*N O"]:
@@ -102,6 +106,7 @@ class MLP(nnx.Module):
             setattr(self, f"layer{index}", Layer(in_size if index == 0 else units, units, rngs=rngs))
 
     def __call__(self, x: Float[Array, "*N I"]) -> Float[Array, "*N O"]:
+        """All layers in turn."""
         for index in range(self.num_layers):
             x = getattr(self, f"layer{index}")(x)
         return x
@@ -115,6 +120,7 @@ class Conv(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(out_channels))
 
     def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H W O"]:
+        """Convolves images."""
         y = _convolve(x, self.kernel[...])
         return y + _along_last(self.bias[...], y)
 
@@ -134,6 +140,7 @@ class UpsampleConv(Conv):
         super().__init__(in_channels, out_channels, kernel=5, rngs=rngs)
 
     def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H2 W2 O"]:
+        """Images of twice the size."""
         taps = jnp.asarray(self._TAPS, jnp.float32)
         kernel = jnp.einsum("pak,qbl,klio->abipqo", taps, taps, self.kernel[...], precision="highest")
         n, height, width, _ = x.shape

@@ -96,12 +96,16 @@ def draw_noise(definition: Definition, key: Array, batch: Batch) -> tuple[Float[
 
 
 def make_policy_step(definition: Definition) -> Callable[..., tuple[PolicyCarry, Float[Array, "N A"], CompactLatent]]:
-    """The jitted policy step, `policy_step` with its definition closed over."""
+    """The jitted policy step: `step(params, carry, observation, is_first, key, count)`.
 
-    def step(params: Params, carry: PolicyCarry, observation: dict[str, Array], is_first: Array, key: Array, *, mode):
-        return policy_step(definition, params, carry, observation, is_first, None if mode else key)
+    `count` is the number of the step; its randomness is `fold_in(key, count)`. A key of None takes the modes.
+    """
 
-    return jax.jit(step, static_argnames="mode")
+    def step(params: Params, carry: PolicyCarry, observation: dict, is_first: Array, key: Array | None, count: Array):
+        key = None if key is None else jax.random.fold_in(key, count)
+        return policy_step(definition, params, carry, observation, is_first, key)
+
+    return jax.jit(step)
 
 
 def policy_step(
@@ -109,7 +113,7 @@ def policy_step(
     params: Params,
     carry: PolicyCarry,
     observation: dict[str, Array],
-    is_first: Bool[Array, N],
+    is_first: Bool[Array, " N"],
     key: Array | None,
 ) -> tuple[PolicyCarry, Float[Array, "N A"], CompactLatent]:
     """Takes in one observation of N environments and chooses their actions.
@@ -126,8 +130,11 @@ def policy_step(
         The carry for the next step, flat actions `[N, A]`, and the latents as replay stores them.
     """
     model, stoch = definition.bind(params), definition.config.world.rssm.stoch
-    posterior_key, action_key = (None, None) if key is None else jax.random.split(key)
-    uniform = None if posterior_key is None else jax.random.uniform(posterior_key, (*is_first.shape, 1, stoch))
+    uniform = action_noise = None
+    if key is not None:
+        posterior_key, action_key = jax.random.split(key)
+        uniform = jax.random.uniform(posterior_key, (*is_first.shape, 1, stoch))
+        action_noise = draw_action_noise(action_key, definition.action_spec, is_first.shape)
     latents, _ = model.world.observe(
         carry.latent,
         jax.tree.map(lambda x: x[:, None], observation),
@@ -136,8 +143,7 @@ def policy_step(
         uniform,
     )
     latent = jax.tree.map(lambda x: x[:, 0], latents)
-    noise = None if action_key is None else draw_action_noise(action_key, definition.action_spec, is_first.shape)
-    action = model.behavior.actor(model.world.features(latent)).sample(noise)
+    action = model.behavior.actor(model.world.features(latent)).sample(action_noise)
     return PolicyCarry(latent, action), action, model.world.compact(latent)
 
 

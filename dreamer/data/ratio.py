@@ -1,0 +1,57 @@
+"""How many updates are due: the train ratio, exactly."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+
+class TrainRatio:
+    """Replayed steps per agent step, kept exactly over any number of steps.
+
+    One update replays `batch_steps` steps, so `ratio / batch_steps` updates are due per agent step. What is left over
+    is carried in integers, so that nothing drifts.
+
+    Args:
+        ratio: replayed steps per agent step, as the nearest fraction with a denominator up to a million.
+        batch_steps: trained steps of one batch, `B * T`.
+
+    Raises:
+        ValueError: the ratio is not positive.
+    """
+
+    def __init__(self, ratio: float, *, batch_steps: int) -> None:
+        updates_per_step = Fraction(ratio).limit_denominator(1_000_000) / batch_steps
+        if updates_per_step <= 0:
+            raise ValueError(f"train_ratio must be positive, but is {ratio}; 32 to 1024 are usual.")
+        self._gain, self._cost = updates_per_step.as_integer_ratio()  # a step earns `gain`, an update costs `cost`
+        self._credit = 0
+        self._agent_steps: int | None = None  # at the last call
+
+    @property
+    def agent_steps_per_update(self) -> float:
+        """For display."""
+        return self._cost / self._gain
+
+    def updates_due(self, agent_steps: int) -> int:
+        """Updates to do now; ask only once the replay is ready, since the first call starts the clock with one update.
+
+        Args:
+            agent_steps: steps of the run so far, over all environments.
+        """
+        if self._agent_steps is None:
+            self._agent_steps = agent_steps
+            return 1
+        self._credit += (agent_steps - self._agent_steps) * self._gain
+        self._agent_steps = agent_steps
+        due, self._credit = divmod(self._credit, self._cost)
+        return due
+
+    def state(self) -> dict[str, Any]:
+        """The clock and the remainder, as JSON."""
+        return {"agent_steps": self._agent_steps, "credit": self._credit, "cost": self._cost}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues where the saved one was, without a burst, also if the ratio has changed."""
+        self._agent_steps = state["agent_steps"]
+        self._credit = state["credit"] * self._cost // state["cost"]

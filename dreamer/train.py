@@ -1,0 +1,164 @@
+"""`python -m dreamer.train --env atari_pong`: the composition root, where environment, networks and loop meet.
+
+The module itself imports no JAX: a typo on the command line is answered at once, and spawned workers load it too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dreamer.cli import parse
+from dreamer.config import Config
+from dreamer.plan import startup_plan
+from dreamer.presets import diff, from_yaml, to_yaml
+from dreamer.validation import steps_to_agent_steps
+
+if TYPE_CHECKING:
+    from dreamer.training.run_folder import RunFolder
+    from dreamer.training.trainer import Trainer
+    from envs.environment import Environment
+
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
+ADJUSTABLE = ("steps", "log.", "checkpoint.", "logdir", "preset", "device")  # may differ when a run is resumed
+FAULT = 1  # exit code
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Trains, or continues, the run that the command line describes; returns the exit code (`training.signals`)."""
+    config = parse(argv)
+    select_device(config)
+    from dreamer.training.checkpoint import CheckpointError
+    from dreamer.training.run_folder import RunFolder, RunFolderError
+    from dreamer.training.run_lock import RunLockedError
+    from envs.environment import EnvironmentFault
+
+    try:
+        with RunFolder(run_directory(config)) as folder:
+            return train(config, folder=folder, env=config.env)
+    except (CheckpointError, ConfigChangedError, EnvironmentFault, RunFolderError, RunLockedError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAULT
+
+
+def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) -> int:
+    """Makes every part, shows the plan, and trains until the budget is spent or a signal comes."""
+    from dreamer.training.progress import Progress
+    from dreamer.training.signals import catch_stop_signals
+
+    keep_config(config, folder)
+    with catch_stop_signals() as stop:
+        trainer, environment = compose(config, folder=folder, env=env)
+        try:
+            resumed = trainer.resume()
+            total = steps_to_agent_steps(config.steps, environment.action_repeat)
+            with Progress(total, start=trainer.counters, quiet=config.log.quiet) as progress:
+                if resumed:
+                    progress.print(resumed)
+                trainer.run(stop=lambda: stop.requested, progress=progress)
+        finally:
+            environment.close()
+        say(config, f"saved in {folder.path}; the same command continues" if stop.requested else summary(trainer))
+    return stop.exit_code
+
+
+def compose(
+    config: Config, *, folder: RunFolder, env: str | Callable[[], Any]
+) -> tuple[Trainer, Environment]:
+    """Environment, networks, replay and loop of a run; prints the start-up plan on the way."""
+    import envs
+    from dreamer.training.state import Definition
+    from dreamer.training.trainer import Schedule, Trainer
+
+    environment = envs.make(env, seed=config.seed, settings=config.environment)
+    definition = Definition(config, environment.observation_spec, environment.action_spec)
+    counts = definition.parameter_counts()
+    counts.pop("total")
+    plan = startup_plan(
+        config,
+        observation_spec=environment.observation_spec,
+        action_spec=environment.action_spec,
+        protocol=environment.protocol,
+        device=device_name(config),
+        parameter_counts=counts,
+        action_repeat=environment.action_repeat,
+        logdir=folder.path,
+        color=sys.stdout.isatty(),
+    )
+    say(config, plan)
+    schedule = Schedule(
+        total_steps=steps_to_agent_steps(config.steps, environment.action_repeat),
+        action_repeat=environment.action_repeat,
+    )
+    return Trainer(config, env=environment, definition=definition, folder=folder, schedule=schedule), environment
+
+
+class ConfigChangedError(ValueError):
+    """A run is resumed with another configuration than it was started with."""
+
+
+def keep_config(config: Config, folder: RunFolder) -> None:
+    """Writes the resolved configuration into a new run's folder; compares it with that of an old one.
+
+    Raises:
+        ConfigChangedError: something differs that a run cannot change on its way.
+    """
+    if folder.config.exists():
+        changes = diff(from_yaml(folder.config), config)
+        fixed = {name: change for name, change in changes.items() if not name.startswith(ADJUSTABLE)}
+        if fixed:
+            lines = "\n".join(f"  {name}: {old} in the run, {new} now" for name, (old, new) in fixed.items())
+            raise ConfigChangedError(
+                f"{folder.path} was started with another configuration:\n{lines}\n"
+                "Leave these as they were, or choose another --logdir."
+            )
+    partial = folder.config.with_suffix(".partial")
+    partial.write_text(to_yaml(config), encoding="utf-8")
+    os.replace(partial, folder.config)
+
+
+def run_directory(config: Config) -> Path:
+    """Where the run lives: `--logdir`, or `runs/<env>-<size>-<seed>`."""
+    name = re.sub(r"[^\w.-]+", "_", config.env)
+    return Path(config.logdir or f"runs/{name}-{config.size}-{config.seed}")
+
+
+def select_device(config: Config) -> None:
+    """Tells JAX, before it is imported, which platform to use; `auto` leaves the choice to it."""
+    if config.device != "auto":
+        os.environ["JAX_PLATFORMS"] = PLATFORMS[config.device]
+
+
+def device_name(config: Config) -> str:
+    """The device in words, with the precision of the computation."""
+    import jax
+
+    from dreamer.training.state import compute_dtype
+
+    device = jax.devices()[0]
+    cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
+    return f"{device.device_kind}{cores}, {compute_dtype(config).name}"
+
+
+def say(config: Config, text: str) -> None:
+    """Prints for a person, unless `--log.quiet`."""
+    if not config.log.quiet:
+        print(text, flush=True)
+
+
+def summary(trainer: Trainer) -> str:
+    """The last line of a finished run."""
+    counters, score = trainer.counters, trainer.last_score
+    last = "no episode ended" if score is None else f"last score {score:,.1f}"
+    return (
+        f"done: {counters.agent_steps:,} agent steps, {counters.env_frames:,} env frames, "
+        f"{counters.updates:,} updates, {last}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

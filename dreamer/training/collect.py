@@ -1,0 +1,130 @@
+"""Acting: the policy steps the environments, and replay gets what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+from dreamer.training.state import Definition, Params
+from dreamer.training.step import PolicyCarry, initial_carry
+from dreamer.types import CompactLatent
+from envs.spaces import Timestep
+
+POLICY_KEY = 0x706F6C69  # sub-seed of the policy's randomness
+TIMESTEP, EPISODE, ENVIRONMENT = "timestep/", "episode/", "environment/"  # prefixes in a checkpoint
+
+
+class Environment(Protocol):
+    """What acting needs of `envs.Environment`."""
+
+    num_envs: int
+    can_fork: bool
+
+    def reset(self) -> Timestep:
+        """Start episodes."""
+        ...
+
+    def step(self, action: np.ndarray) -> Timestep:
+        """Act."""
+        ...
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """What the future depends on."""
+        ...
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continue from there."""
+        ...
+
+
+class Sink(Protocol):
+    """Where steps go: a replay."""
+
+    def add(self, timestep: Timestep, *, action: np.ndarray, latent: CompactLatent) -> None:
+        """Store one step of every environment."""
+        ...
+
+
+class Episode(NamedTuple):
+    """A finished episode: undiscounted return, and length in agent steps."""
+
+    score: float
+    length: int
+
+
+class Collector:
+    """Steps N environments with the newest parameters. Its state and the replay's make a resumed run exact.
+
+    Args:
+        env: the environments; reset by the first step unless `restore` comes before it.
+        definition: the networks.
+        policy_step: the jitted policy step.
+        seed: root of the policy's randomness; step n uses `fold_in(key, n)`.
+    """
+
+    def __init__(
+        self, env: Environment, *, definition: Definition, policy_step: Callable[..., Any], seed: int
+    ) -> None:
+        self.carry = initial_carry(definition, env.num_envs)
+        self.num_steps = 0  # of the vector of environments
+        self._env, self._policy_step = env, policy_step
+        self._key = jax.random.fold_in(jax.random.key(seed), POLICY_KEY)
+        self._timestep: Timestep | None = None
+        self._scores = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, np.int64)
+
+    def step(self, params: Params, sink: Sink) -> list[Episode]:
+        """One step of every environment: choose actions, store what was seen, act. Returns the episodes that ended."""
+        timestep = self._env.reset() if self._timestep is None else self._timestep
+        ended = self._count(timestep)
+        self.carry, action, latent = self._policy_step(
+            params, self.carry, timestep.observation, timestep.is_first, self._key, np.uint32(self.num_steps)
+        )
+        host_action, host_latent = jax.device_get((action, latent))  # one wait for the device per step
+        sink.add(timestep, action=host_action, latent=host_latent)
+        self._timestep = self._env.step(host_action)
+        self.num_steps += 1
+        return ended
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything on the host that the next step depends on, as named arrays; the carry is kept apart.
+
+        The environments' own state is in it where they can give it.
+        """
+        arrays = {EPISODE + "scores": self._scores, EPISODE + "lengths": self._lengths}
+        arrays[EPISODE + "steps"] = np.asarray(self.num_steps)
+        if self._timestep is not None and self._env.can_fork:
+            arrays |= {ENVIRONMENT + name: value for name, value in self._env.get_state().items()}
+            arrays |= {f"{TIMESTEP}observation/{key}": value for key, value in self._timestep.observation.items()}
+            arrays |= {TIMESTEP + name: getattr(self._timestep, name) for name in Timestep._fields[1:]}
+        return arrays
+
+    def restore(self, arrays: dict[str, np.ndarray], carry: PolicyCarry) -> None:
+        """Continues where `state` was taken.
+
+        Environments that cannot be set to a state are reset; replay closes the episode that was open as truncated.
+        """
+        self.num_steps = int(arrays[EPISODE + "steps"])
+        environment = _below(arrays, ENVIRONMENT)
+        if not environment:
+            return
+        self._env.set_state(environment)
+        self.carry = carry
+        self._scores, self._lengths = arrays[EPISODE + "scores"].copy(), arrays[EPISODE + "lengths"].copy()
+        timestep = _below(arrays, TIMESTEP)
+        flags = {name: timestep[name] for name in Timestep._fields[1:]}
+        self._timestep = Timestep(_below(timestep, "observation/"), **flags)
+
+    def _count(self, timestep: Timestep) -> list[Episode]:
+        """Adds up scores and lengths; an episode of T + 1 observations has T steps."""
+        self._scores = np.where(timestep.is_first, 0.0, self._scores + timestep.reward)
+        self._lengths = np.where(timestep.is_first, 0, self._lengths + 1)
+        ended = np.flatnonzero(timestep.is_last)
+        return [Episode(float(self._scores[index]), int(self._lengths[index])) for index in ended]
+
+
+def _below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,144 @@
+"""One live line on a terminal, plain lines elsewhere: what the run does, how far it is, how fast, how well."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from types import TracebackType
+from typing import NamedTuple, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from dreamer.training.counters import START, Counters
+
+WINDOW_SECONDS = 30.0  # over which rates are measured
+PLAIN_SECONDS = 30.0  # between plain lines
+
+
+class _Sample(NamedTuple):
+    seconds: float
+    counters: Counters
+
+
+class Progress:
+    """A context manager; a thread of its own draws, so that a long compilation still shows its seconds.
+
+    Args:
+        total_steps: agent steps at which the run ends, for the ETA.
+        start: the counters of a resumed run.
+        quiet: draw nothing.
+        stream: where to; standard error by default, so that standard output stays free for results.
+    """
+
+    def __init__(
+        self, total_steps: int, *, start: Counters = START, quiet: bool = False, stream: TextIO | None = None
+    ) -> None:
+        self._total_steps = total_steps
+        self._counters = start
+        self._phase, self._phase_start = "starting", time.monotonic()
+        self._score: float | None = None
+        self._samples: deque[_Sample] = deque()
+        self._samples_lock = threading.Lock()  # a phase change prints from another thread than the clock
+        self._quiet = quiet
+        self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._plain: threading.Thread | None = None
+        self._ended = threading.Event()
+
+    def update(self, counters: Counters, *, score: float | None = None) -> None:
+        """Notes where the run is, and the score of the last finished episode. Drawing has its own pace."""
+        self._counters = counters
+        if score is not None:
+            self._score = score
+
+    def phase(self, name: str) -> None:
+        """Names what the run does now: `compiling`, `prefill`, `training`, `saving`."""
+        if name == self._phase:
+            return
+        self._phase, self._phase_start = name, time.monotonic()
+        if self._plain is not None:
+            self._print_plain()
+
+    def print(self, message: str) -> None:
+        """A message of its own line, above the live line; also when quiet, since someone chose to say it."""
+        self._console.print(message, markup=False)
+
+    def line(self) -> str:
+        """The progress as one line of text."""
+        now, counters = time.monotonic(), self._counters
+        steps_per_second, frames_per_second = self._rates(now, counters)
+        parts = [
+            f"{self._phase}... {_duration(now - self._phase_start)}" if self._phase != "training" else "training",
+            f"{100 * min(1.0, counters.agent_steps / max(1, self._total_steps)):.1f}%",
+            f"agent_steps {counters.agent_steps:,}",
+            f"env_frames {counters.env_frames:,}",
+            f"updates {counters.updates:,}",
+        ]
+        if frames_per_second > 0:
+            parts.append(f"{frames_per_second:,.0f} frames/s")
+        if self._score is not None:
+            parts.append(f"score {self._score:,.1f}")
+        if steps_per_second > 0:
+            parts.append(f"ETA {_duration((self._total_steps - counters.agent_steps) / steps_per_second)}")
+        return " | ".join(parts)
+
+    def __enter__(self) -> Progress:
+        if self._quiet:
+            return self
+        if self._console.is_terminal:
+            live = Live(console=self._console, get_renderable=self._render, refresh_per_second=4)
+            live.start()
+            self._live = live
+        else:
+            self._plain = threading.Thread(target=self._print_regularly, name="progress", daemon=True)
+            self._plain.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if self._plain is not None:
+            self._ended.set()
+            self._plain.join()
+            self._plain = None
+            self._print_plain()
+
+    def _rates(self, now: float, counters: Counters) -> tuple[float, float]:
+        """Agent steps and frames per second over the window."""
+        with self._samples_lock:
+            self._samples.append(_Sample(now, counters))
+            while len(self._samples) > 2 and now - self._samples[1].seconds > WINDOW_SECONDS:
+                self._samples.popleft()
+            first = self._samples[0]
+        seconds = max(now - first.seconds, 1e-9)
+        steps = counters.agent_steps - first.counters.agent_steps
+        frames = counters.env_frames - first.counters.env_frames
+        return steps / seconds, frames / seconds
+
+    def _render(self) -> Text:
+        return Text(self.line(), no_wrap=True, overflow="ellipsis")
+
+    def _print_plain(self) -> None:
+        self._console.print(f"{time.strftime('%H:%M:%S')} {self.line()}", markup=False)
+
+    def _print_regularly(self) -> None:
+        while not self._ended.wait(PLAIN_SECONDS):
+            self._print_plain()
+
+
+def _duration(seconds: float) -> str:
+    """As 42s, 3m10s, 5h02m or 2d03h."""
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    if seconds < 86400:
+        return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
+    return f"{seconds // 86400}d{seconds % 86400 // 3600:02d}h"

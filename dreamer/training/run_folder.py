@@ -1,0 +1,136 @@
+"""The folder of a run: what lies where, whose it is, and who may write to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from pathlib import Path
+from types import TracebackType
+
+from dreamer.training.run_lock import RunLock
+
+_MARKER = "run.json"
+_LOCK = "run.lock"
+_PARTIAL = "run.partial"
+
+
+class RunFolderError(RuntimeError):
+    """The folder cannot serve this run; the message says why and what to do."""
+
+
+class RunFolder:
+    """A run's folder, created or entered again, and locked until `close`.
+
+        run.json         the run's id and when it began
+        run.lock         who writes to it now
+        config.yaml      the resolved configuration
+        checkpoints/     see `checkpoint`
+        replay/          chunks of experience
+        metrics.jsonl    see `metrics`; beside it episodes.csv and TensorBoard's event files
+        videos/
+
+    Attributes:
+        path: the folder.
+        run_id: 16 hexadecimal digits, drawn when the folder was made and stored in every checkpoint.
+        is_new: whether this call made it.
+
+    Raises:
+        RunFolderError: `path` is a file, or holds files that are no run's.
+        RunLockedError: another process uses it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        _refuse_foreign(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = RunLock(self.path / _LOCK)
+        try:
+            self.is_new = not (self.path / _MARKER).exists()
+            if self.is_new:
+                _write_marker(self.path / _MARKER)
+            self.run_id = read_run_id(self.path)
+            self.videos.mkdir(exist_ok=True)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def config(self) -> Path:
+        """The file of the resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def replay(self) -> Path:
+        """The folder of replay chunks."""
+        return self.path / "replay"
+
+    @property
+    def videos(self) -> Path:
+        """The folder of videos."""
+        return self.path / "videos"
+
+    def require_owner(self, run_id: str, *, source: str) -> None:
+        """Refuses something (`source` names it) that another run wrote and someone copied here.
+
+        Raises:
+            RunFolderError: `run_id` is not this run's.
+        """
+        if run_id != self.run_id:
+            raise RunFolderError(
+                f"{source} belongs to run {run_id}, but {self.path} is run {self.run_id}. "
+                "Remove what was copied in, or choose another --logdir."
+            )
+
+    def close(self) -> None:
+        """Lets other processes in."""
+        self._lock.release()
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_run_id(path: str | Path) -> str:
+    """The id of the run in folder `path`, without locking it.
+
+    Raises:
+        RunFolderError: there is no run.
+    """
+    marker = Path(path) / _MARKER
+    try:
+        return json.loads(marker.read_text(encoding="utf-8"))["run_id"]
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{path} holds no run: {_MARKER} is missing.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{marker} is damaged. Restore it, or choose another --logdir.") from error
+
+
+def _refuse_foreign(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path} is a file. Choose another --logdir.")
+    if path.is_dir() and not (path / _MARKER).exists():
+        others = sorted(entry.name for entry in path.iterdir() if entry.name not in (_LOCK, _PARTIAL))
+        if others:
+            raise RunFolderError(
+                f"{path} is not empty and holds no run (it has {', '.join(others[:3])}). "
+                "Choose another --logdir, or an empty folder."
+            )
+
+
+def _write_marker(path: Path) -> None:
+    """Whole or not at all: a half-written marker would lock the user out of the folder."""
+    partial = path.with_name(_PARTIAL)
+    document = {"run_id": secrets.token_hex(8), "created": time.strftime("%Y-%m-%d %H:%M:%S%z")}
+    partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,223 @@
+"""The loop of a run: act, learn, report, save; and how it continues after a stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dreamer.config import Config
+from dreamer.data.layout import StepLayout
+from dreamer.data.prefetch import ReplayStream
+from dreamer.data.ratio import TrainRatio
+from dreamer.data.replay import Replay
+from dreamer.data.storage import ReplayState
+from dreamer.training.checkpoint import CheckpointError, Checkpoints, Restored, restore
+from dreamer.training.collect import Collector, Environment
+from dreamer.training.counters import Counters
+from dreamer.training.learn import Learner
+from dreamer.training.metrics import MetricsLogger
+from dreamer.training.open_loop import make_open_loop
+from dreamer.training.progress import Progress
+from dreamer.training.run_folder import RunFolder
+from dreamer.training.state import Definition
+from dreamer.training.step import make_policy_step, make_train_step
+from dreamer.training.video import open_loop_strip, write_gif
+from dreamer.types import Batch
+from envs.spaces import ImageSpec, action_width
+
+REPLAY = "replay/"  # prefix in a checkpoint
+VIDEO_KEY = 0x76696465  # sub-seed
+
+
+class Schedule(NamedTuple):
+    """When things happen: agent steps of the whole run, and action repeat for the frame counter."""
+
+    total_steps: int
+    action_repeat: int
+
+
+class Trainer:
+    """One run. Everything that the next step depends on is in `save`'s checkpoint.
+
+    Attributes:
+        counters: how far the run is.
+        last_score: of the newest finished episode.
+    """
+
+    def __init__(
+        self, config: Config, *, env: Environment, definition: Definition, folder: RunFolder, schedule: Schedule
+    ) -> None:
+        self._config, self._env, self._definition = config, env, definition
+        self._folder, self._schedule = folder, schedule
+        rssm, replay = config.world.rssm, config.replay
+        layout = StepLayout(
+            definition.observation_spec,
+            action=action_width(definition.action_spec),
+            deter=rssm.deter,
+            stoch=rssm.stoch,
+        )
+        store = Replay(layout, num_envs=env.num_envs, config=replay, seed=config.seed, directory=folder.replay)
+        self._stream: ReplayStream[Batch] = ReplayStream(store, to_device=jax.device_put)
+        self._ratio = TrainRatio(config.train_ratio, batch_steps=replay.batch_size * replay.batch_length)
+        self._collector = Collector(
+            env, definition=definition, policy_step=make_policy_step(definition), seed=config.seed
+        )
+        self._learner = Learner(
+            definition.init(config.seed), train_step=make_train_step(definition), stream=self._stream
+        )
+        self._checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
+        self._open_loop = make_open_loop(definition)
+        self._log: MetricsLogger | None = None
+        self._manifests: dict[str, dict[str, Any]] = {}  # replay manifests of the kept checkpoints, by directory
+        self._failed_saves = 0
+        self._next_video = config.log.video_every
+        self.counters, self.last_score = Counters(), None
+
+    def run(self, *, stop: Callable[[], bool], progress: Progress) -> None:
+        """Trains until the budget is spent or `stop()`; logs, and saves on schedule and at the end."""
+        resumed_at = self.counters if self.counters.agent_steps else None
+        self._log = MetricsLogger(
+            self._folder.path, env=self._config.env, seed=self._config.seed, resume_at=resumed_at
+        )
+        logged = saved = time.monotonic()
+        progress.phase("compiling")
+        try:
+            while self.counters.agent_steps < self._schedule.total_steps and not stop():
+                self._act(progress)
+                self._learn(progress, stop=stop)
+                now = time.monotonic()
+                if now - logged >= self._config.log.every_seconds:
+                    logged = now
+                    self._report()
+                if now - saved >= self._config.checkpoint.every_seconds:
+                    self._try_to_save(progress)
+                    saved = time.monotonic()
+            self._report()
+            progress.phase("saving")
+            self.save()
+        finally:
+            self._log.close()
+            self._stream.close()
+
+    def save(self) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            CheckpointError: it could not be written; earlier ones are intact.
+        """
+        if self._log is not None:
+            self._log.flush()
+        replay = self._stream.state()
+        host = {REPLAY + name: array for name, array in replay.arrays.items()}
+        host |= self._collector.state() | self._learner.saved_arrays()
+        meta = {
+            "run_id": self._folder.run_id,
+            "counters": self.counters._asdict(),
+            "ratio": self._ratio.state(),
+            "replay": replay.manifest,
+            "last_score": self.last_score,
+        }
+        arrays = {"train": self._learner.state, "carry": self._collector.carry}
+        path = self._checkpoints.save(self.counters.agent_steps, arrays=arrays, host=host, meta=meta)
+        self._manifests[str(path)] = replay.manifest
+        kept = {str(entry) for entry in self._folder.checkpoints.iterdir()}
+        self._manifests = {name: manifest for name, manifest in self._manifests.items() if name in kept}
+        self._stream.remove_unlisted(list(self._manifests.values()))
+
+    def resume(self) -> str | None:
+        """Continues from the newest checkpoint that verifies; says what was found, None in a new run.
+
+        Raises:
+            CheckpointError: every checkpoint is damaged, or does not fit the configuration.
+            RunFolderError: the checkpoint is another run's.
+        """
+        self._checkpoints.discard_partial()
+        path = self._checkpoints.latest()
+        if path is None:
+            return None
+        abstract = {"train": self._definition.abstract(), "carry": self._collector.carry}
+        restored = restore(path, abstract_arrays=abstract)
+        self._folder.require_owner(restored.meta["run_id"], source=str(path))
+        return self._continue_from(restored)
+
+    def _continue_from(self, restored: Restored) -> str:
+        meta, host = restored.meta, restored.host
+        arrays = {name.removeprefix(REPLAY): array for name, array in host.items() if name.startswith(REPLAY)}
+        report = self._stream.restore(ReplayState(arrays, meta["replay"]))
+        self._learner.restore(restored.arrays["train"], host)
+        self._collector.restore(host, restored.arrays["carry"])
+        self._ratio.restore(meta["ratio"])
+        self.counters, self.last_score = Counters(**meta["counters"]), meta["last_score"]
+        self._next_video += self.counters.updates
+        lines = [f"resumed at {self.counters.agent_steps:,} agent steps with {report.steps:,} steps of replay"]
+        return "\n".join([*lines, *report.lost])
+
+    def _act(self, progress: Progress) -> None:
+        for episode in self._collector.step(self._learner.state.params, self._stream):
+            self.last_score = episode.score
+            assert self._log is not None
+            self._log.episode(self.counters, score=episode.score, length=episode.length)
+        steps = self.counters.agent_steps + self._env.num_envs
+        self.counters = Counters(steps, steps * self._schedule.action_repeat, self._learner.updates)
+        progress.update(self.counters, score=self.last_score)
+        if not self._stream.ready:
+            progress.phase("prefill")
+
+    def _learn(self, progress: Progress, *, stop: Callable[[], bool]) -> None:
+        if not self._stream.ready:
+            return
+        for _ in range(self._ratio.updates_due(self.counters.agent_steps)):
+            progress.phase("training" if self._learner.metrics else "compiling")
+            self._learner.update()
+            self.counters = self.counters._replace(updates=self._learner.updates)
+            progress.update(self.counters)
+        if self._learner.metrics:
+            progress.phase("training")
+        if self._config.log.video_every and self.counters.updates >= self._next_video and not stop():
+            self._next_video = self.counters.updates + self._config.log.video_every
+            self._record_video()
+
+    def _report(self) -> None:
+        assert self._log is not None
+        metrics = {name: float(value) for name, value in jax.device_get(self._learner.metrics).items()}
+        metrics |= {"replay/steps": self._stream.num_steps, "memory/resident_gb": resident_bytes() / 1e9}
+        self._log.scalars(self.counters, metrics)
+
+    def _record_video(self) -> None:
+        """Open-loop prediction of every image of the last batch: truth, prediction, error."""
+        assert self._log is not None
+        spec = self._definition.observation_spec
+        keys = [key for key, part in spec.items() if isinstance(part, ImageSpec)]
+        batch = self._learner.batch
+        if not keys or batch is None:
+            return
+        key = jax.random.fold_in(jax.random.key(VIDEO_KEY), self.counters.updates)
+        predictions = jax.device_get(self._open_loop(self._learner.state.params, batch, key))
+        for name in keys:
+            truth = np.asarray(batch.observation[name][: len(predictions[name])])
+            frames = open_loop_strip(truth, predictions[name])
+            self._log.video(self.counters, f"open_loop/{name}", frames)
+            write_gif(self._folder.videos / f"open_loop_{name}_{self.counters.updates:08d}.gif", frames, fps=10)
+
+    def _try_to_save(self, progress: Progress) -> None:
+        """A failed save does not end the run: the old checkpoints are intact, and the next try may succeed."""
+        progress.phase("saving")
+        try:
+            self.save()
+        except (CheckpointError, OSError) as error:
+            self._failed_saves += 1
+            progress.print(f"WARNING: save failed ({self._failed_saves} so far), training goes on: {error}")
+        progress.phase("training")
+
+
+def resident_bytes() -> int:
+    """Memory of this process; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        return 0

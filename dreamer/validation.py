@@ -1,0 +1,147 @@
+"""What the types cannot say: ranges, divisibility, and budgets that never reach an update. No JAX here."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dreamer.config import Config
+from dreamer.presets import ConfigError, did_you_mean, flatten, merge_layers
+
+_STEPS = re.compile(r"(?P<count>\d[\d_]*(\.\d+)?(e\d{1,2})?)(?P<scale>[km]?)(_(?P<unit>[a-z]+))?", re.IGNORECASE)
+_SCALES = {"": 1, "k": 1_000, "m": 1_000_000}
+_UNITS = ("frames", "agent")
+
+_AT_LEAST_ZERO = (
+    "seed",
+    "world.free_nats",
+    "world.scales.",
+    "behavior.actor.entropy",
+    "behavior.critic.slow_regularizer",
+    "behavior.critic.replay_scale",
+    "optimizer.warmup",
+    "replay.save_latents_limit",
+    "environment.noops",
+    "environment.camera",
+    "log.every_seconds",
+    "log.video_every",
+    "checkpoint.every_seconds",
+)
+_BELOW_ONE = ("world.rssm.unimix", "behavior.actor.unimix", "optimizer.beta1", "optimizer.beta2")
+_UP_TO_ONE = ("behavior.lam", "behavior.critic.slow_rate", "behavior.return_norm.rate", "environment.sticky")
+_PERCENTILES = ("behavior.return_norm.low", "behavior.return_norm.high")
+MOST_CLASSES = 256  # replay stores a class index in one byte
+
+
+def steps_to_agent_steps(steps: str, action_repeat: int) -> int:
+    """The budget in agent steps: `400k_frames` at action repeat 4 and `100k_agent` both give 100,000.
+
+    Args:
+        steps: a number (`30000`, `1e6`, `100k`, `1.5m`), with `_frames` or `_agent` behind it; without: agent steps.
+        action_repeat: environment frames per agent step.
+
+    Raises:
+        ValueError: where `steps` is not of this form, or is below one agent step.
+    """
+    found = _STEPS.fullmatch(steps.strip())
+    unit = (found["unit"] or "agent").lower() if found else ""
+    if found is None or unit not in _UNITS:
+        near = did_you_mean(unit, list(_UNITS))
+        hint = f"; did you mean _{near}?" if near else ""
+        raise ValueError(f"expected a number such as 30000, 1e6, 400k_frames or 100k_agent, not {steps!r}{hint}")
+    count = float(found["count"].replace("_", "")) * _SCALES[found["scale"].lower()]
+    agent_steps = round(count) if unit == "agent" else math.ceil(count / action_repeat)
+    if agent_steps < 1:
+        raise ValueError(f"expected at least one step, not {steps!r}")
+    return agent_steps
+
+
+def resolve(overrides: Mapping[str, Any]) -> Config:
+    """Build and check the configuration of a run, as the command line does: `resolve({"env": "CartPole-v1"})`.
+
+    Args:
+        overrides: dotted names to values, `{"world.rssm.deter": 1024}`; `env`, `size` and `preset` choose the layers.
+
+    Raises:
+        ConfigError: with every fault of every layer.
+    """
+    problems: list[str] = []
+    config = merge_layers(overrides, problems=problems)
+    problems += find_problems(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def find_problems(config: Config) -> list[str]:
+    """Every value that cannot work, one sentence each, naming the setting and the remedy."""
+    flat = flatten(config)
+    ranges = [problem for name, value in flat.items() if (problem := _range_problem(name, value))]
+    return ranges + _relation_problems(config) + _budget_problems(config)
+
+
+def _range_problem(name: str, value: Any) -> str:
+    """A sentence where a number is out of its range; every number must be above 0 unless a table says otherwise."""
+    if isinstance(value, tuple):
+        fits, wanted = len(value) > 0 and all(part > 0 for part in value), "one or more numbers above 0"
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    elif name.startswith(_AT_LEAST_ZERO):
+        fits, wanted = 0 <= value < math.inf, "0 or more"
+    elif name in _BELOW_ONE:
+        fits, wanted = 0 <= value < 1, "0 or more, and below 1"
+    elif name in _UP_TO_ONE:
+        fits, wanted = 0 <= value <= 1, "between 0 and 1"
+    elif name in _PERCENTILES:
+        fits, wanted = 0 <= value <= 100, "a percentile between 0 and 100"
+    else:
+        fits, wanted = 0 < value < math.inf, "above 0"
+    return "" if fits else f"{_flag(name)} must be {wanted}, not {value}"
+
+
+def _relation_problems(config: Config) -> list[str]:
+    """Values that contradict each other."""
+    rssm, actor, norm = config.world.rssm, config.behavior.actor, config.behavior.return_norm
+    problems = []
+    if not config.env.strip():
+        problems.append("--env is missing: name an environment, such as --env atari_pong or --env CartPole-v1")
+    if rssm.blocks > 0 and rssm.deter % rssm.blocks:
+        problems.append(
+            f"--world.rssm.deter {rssm.deter} must be a multiple of --world.rssm.blocks {rssm.blocks}, "
+            f"such as {max(rssm.deter // rssm.blocks, 1) * rssm.blocks}"
+        )
+    if rssm.classes > MOST_CLASSES:
+        problems.append(f"--world.rssm.classes must be at most {MOST_CLASSES}, not {rssm.classes}")
+    if actor.min_std > actor.max_std:
+        problems.append(f"--behavior.actor.min-std {actor.min_std} must not exceed max-std {actor.max_std}")
+    if norm.low >= norm.high:
+        problems.append(f"--behavior.return-norm.low {norm.low} must be below high {norm.high}")
+    return problems
+
+
+def _budget_problems(config: Config) -> list[str]:
+    """A replay or a number of steps from which no batch can ever be drawn."""
+    replay = config.replay
+    batch = replay.batch_size * replay.batch_length
+    problems = []
+    if replay.capacity < batch + replay.batch_size:
+        problems.append(
+            f"--replay.capacity {replay.capacity} cannot hold one batch: {replay.batch_size} sequences of "
+            f"{replay.batch_length} + 1 steps need {batch + replay.batch_size}"
+        )
+    try:
+        agent_steps = steps_to_agent_steps(config.steps, config.environment.action_repeat or 1)
+    except ValueError as error:
+        return [*problems, f"--steps: {error}"]
+    if agent_steps <= batch:
+        problems.append(
+            f"--steps {config.steps} are {agent_steps} agent steps and end before the first update, which needs more "
+            f"than {batch} of them (batch size {replay.batch_size} x length {replay.batch_length})"
+        )
+    return problems
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
