@@ -66,9 +66,7 @@ def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) ->
     return stop.exit_code
 
 
-def compose(
-    config: Config, *, folder: RunFolder, env: str | Callable[[], Any]
-) -> tuple[Trainer, Environment]:
+def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) -> tuple[Trainer, Environment]:
     """Environment, networks, replay and loop of a run; prints the start-up plan on the way."""
     import envs
     from dreamer.training.state import Definition

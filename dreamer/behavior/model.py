@@ -219,9 +219,7 @@ def replay_value_loss(
 ) -> tuple[Float[Array, "B T1"], Float[Array, "B T1"]]:
     """Critic loss along replayed rewards, and the returns; `bootstrap` are the imagined returns from each step."""
     last, terminal = batch.is_last.astype(jnp.float32), batch.is_terminal.astype(jnp.float32)
-    returns = lambda_return(
-        batch.reward, terminal, last, stop_gradient(bootstrap), discount=discount, lam=config.lam
-    )
+    returns = lambda_return(batch.reward, terminal, last, stop_gradient(bootstrap), discount=discount, lam=config.lam)
     return (1.0 - last[:, :-1]) * critic_loss(value, returns, slow_value, config), returns
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -18,7 +19,8 @@ DeviceBatch = TypeVar("DeviceBatch")
 PENDING = "pending/"
 
 
-class _Prepared(NamedTuple, Generic[DeviceBatch]):
+@dataclass(frozen=True)
+class _Prepared(Generic[DeviceBatch]):
     host: Batch
     device: DeviceBatch
     positions: Positions

@@ -75,9 +75,7 @@ class Normal(NamedTuple):
     std: Float[Array, "*N A"]
 
     @staticmethod
-    def bounded(
-        mean: Float[Array, "*N A"], std: Float[Array, "*N A"], *, min_std: float, max_std: float
-    ) -> Normal:
+    def bounded(mean: Float[Array, "*N A"], std: Float[Array, "*N A"], *, min_std: float, max_std: float) -> Normal:
         """The actor's: `tanh(mean)`, and a standard deviation between `min_std` and `max_std`."""
         mean, std = mean.astype(jnp.float32), std.astype(jnp.float32)
         return Normal(jnp.tanh(mean), (max_std - min_std) * jax.nn.sigmoid(std + 2.0) + min_std)

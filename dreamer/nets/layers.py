@@ -62,10 +62,21 @@ class BlockLinear(nnx.Module):
 
     def __call__(self, x: Float[Array, "*N I"]) -> Float[Array, "*N O"]:
         """The affine map, block by block."""
-        blocks, in_size, _ = self.kernel.shape
-        parts = x.reshape(*x.shape[:-1], blocks, in_size)
-        y = jnp.einsum("...gi,gio->...go", parts, self.kernel[...].astype(x.dtype)).reshape(*x.shape[:-1], -1)
+        y = _block_product(x, self.kernel[...].astype(x.dtype))
         return y + _along_last(self.bias[...], y)
+
+    def with_shared(self, x: Float[Array, "*N I"], shared: Float[Array, "*N U"]) -> Float[Array, "*N O"]:
+        """Block g takes in `concat[x_g, shared]`: the shared rows of all blocks make one dense product, no copies."""
+        kernel = self.kernel[...].astype(x.dtype)
+        own = kernel.shape[1] - shared.shape[-1]
+        dense = kernel[:, own:].swapaxes(0, 1).reshape(shared.shape[-1], -1)
+        y = _block_product(x, kernel[:, :own]) + shared @ dense
+        return y + _along_last(self.bias[...], y)
+
+
+def _block_product(x: Float[Array, "*N I"], kernel: Float[Array, "G I_G O_G"]) -> Float[Array, "*N O"]:
+    parts = x.reshape(*x.shape[:-1], kernel.shape[0], -1)
+    return jnp.einsum("...gi,gio->...go", parts, kernel).reshape(*x.shape[:-1], -1)
 
 
 class RMSNorm(nnx.Module):

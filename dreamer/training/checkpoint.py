@@ -207,7 +207,7 @@ def restore(path: str | Path, *, abstract_arrays: Any) -> Restored:
     _check_specs(document["arrays"], abstract_arrays, path)
     try:
         with _silent_log():
-            arrays = ocp.load(path / "arrays", jax.tree.map(_target, abstract_arrays))
+            arrays = ocp.load(str(path / "arrays"), jax.tree.map(_target, abstract_arrays))
         host = _read_npz(path / "host.npz", document["host"])
     except Exception as error:
         raise CheckpointError(f"Checkpoint {path} cannot be read: {_first_line(error)}.") from error
@@ -278,7 +278,7 @@ def _write_arrays(path: Path, arrays: Any) -> None:
     context = ocp.Context()
     context.array.saving.use_compression = False  # weights compress by a tenth and saving takes thrice as long
     with context, _silent_log():
-        ocp.save(path, arrays)
+        ocp.save(str(path), arrays)
 
 
 @contextmanager

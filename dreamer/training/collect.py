@@ -65,9 +65,7 @@ class Collector:
         seed: root of the policy's randomness; step n uses `fold_in(key, n)`.
     """
 
-    def __init__(
-        self, env: Environment, *, definition: Definition, policy_step: Callable[..., Any], seed: int
-    ) -> None:
+    def __init__(self, env: Environment, *, definition: Definition, policy_step: Callable[..., Any], seed: int) -> None:
         self.carry = initial_carry(definition, env.num_envs)
         self.num_steps = 0  # of the vector of environments
         self._env, self._policy_step = env, policy_step

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import SupportsFloat
 
 import numpy as np
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]  made at run time
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from dreamer.training.counters import START, Counters
@@ -85,7 +85,7 @@ class MetricsLogger:
         tags = {"episode/score": score, "episode/length": length, "charts/episodic_return": score}
         self._summarize(counters, [Summary.Value(tag=tag, simple_value=value) for tag, value in tags.items()])
 
-    def video(self, counters: Counters, tag: str, frames: np.ndarray, *, fps: float = 10.0) -> None:
+    def video(self, counters: Counters, tag: str, frames: np.ndarray, *, fps: int = 10) -> None:
         """A GIF among TensorBoard's images.
 
         Args:

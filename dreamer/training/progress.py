@@ -68,22 +68,20 @@ class Progress:
         self._console.print(message, markup=False)
 
     def line(self) -> str:
-        """The progress as one line of text."""
+        """The progress as one line of text, what matters most first: a narrow terminal cuts the end."""
         now, counters = time.monotonic(), self._counters
         steps_per_second, frames_per_second = self._rates(now, counters)
         parts = [
-            f"{self._phase}... {_duration(now - self._phase_start)}" if self._phase != "training" else "training",
+            self._phase if self._phase == "training" else f"{self._phase}... {_duration(now - self._phase_start)}",
             f"{100 * min(1.0, counters.agent_steps / max(1, self._total_steps)):.1f}%",
-            f"agent_steps {counters.agent_steps:,}",
-            f"env_frames {counters.env_frames:,}",
-            f"updates {counters.updates:,}",
         ]
-        if frames_per_second > 0:
-            parts.append(f"{frames_per_second:,.0f} frames/s")
-        if self._score is not None:
-            parts.append(f"score {self._score:,.1f}")
         if steps_per_second > 0:
             parts.append(f"ETA {_duration((self._total_steps - counters.agent_steps) / steps_per_second)}")
+        if self._score is not None:
+            parts.append(f"score {self._score:,.1f}")
+        if frames_per_second > 0:
+            parts.append(f"{frames_per_second:,.0f} frames/s")
+        parts += [f"{name} {value:,}" for name, value in counters._asdict().items()]
         return " | ".join(parts)
 
     def __enter__(self) -> Progress:

@@ -44,17 +44,11 @@ class TrainState(NamedTuple):
 class Model(nnx.Module):
     """World model and behaviour under one roof, so that one optimizer trains them together."""
 
-    def __init__(
-        self, config: Config, observation_spec: ObservationSpec, action_spec: ActionSpec, *, rngs: nnx.Rngs
-    ):
+    def __init__(self, config: Config, observation_spec: ObservationSpec, action_spec: ActionSpec, *, rngs: nnx.Rngs):
         discount = 1.0 - 1.0 / config.discount_horizon
         dtype = compute_dtype(config)
-        self.world = WorldModel(
-            config.world, observation_spec, action_spec, discount=discount, dtype=dtype, rngs=rngs
-        )
-        self.behavior = Behavior(
-            config.behavior, self.world.feature_size, action_spec, discount=discount, rngs=rngs
-        )
+        self.world = WorldModel(config.world, observation_spec, action_spec, discount=discount, dtype=dtype, rngs=rngs)
+        self.behavior = Behavior(config.behavior, self.world.feature_size, action_spec, discount=discount, rngs=rngs)
 
 
 class Definition:

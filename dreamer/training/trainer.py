@@ -80,9 +80,7 @@ class Trainer:
     def run(self, *, stop: Callable[[], bool], progress: Progress) -> None:
         """Trains until the budget is spent or `stop()`; logs, and saves on schedule and at the end."""
         resumed_at = self.counters if self.counters.agent_steps else None
-        self._log = MetricsLogger(
-            self._folder.path, env=self._config.env, seed=self._config.seed, resume_at=resumed_at
-        )
+        self._log = MetricsLogger(self._folder.path, env=self._config.env, seed=self._config.seed, resume_at=resumed_at)
         logged = saved = time.monotonic()
         progress.phase("compiling")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def contact_sheet(frames: np.ndarray, *, columns: int) -> np.ndarray:
     return sheet.reshape(rows, columns, H, W, C).transpose(0, 2, 1, 3, 4).reshape(rows * H, columns * W, C)
 
 
-def encode_gif(frames: np.ndarray, *, fps: float) -> bytes:
+def encode_gif(frames: np.ndarray, *, fps: int) -> bytes:
     """An endless GIF of `frames`, uint8 `[T, H, W, C]`. Equal neighbours are merged, with their time."""
     first, *rest = [Image.fromarray(frame) for frame in _as_rgb(frames)]
     buffer = io.BytesIO()
@@ -59,7 +60,7 @@ def encode_gif(frames: np.ndarray, *, fps: float) -> bytes:
     return buffer.getvalue()
 
 
-def write_gif(path: str | Path, frames: np.ndarray, *, fps: float) -> None:
+def write_gif(path: str | Path, frames: np.ndarray, *, fps: int) -> None:
     """Writes `frames`, uint8 `[T, H, W, C]`, as an endless GIF."""
     Path(path).write_bytes(encode_gif(frames, fps=fps))
 
@@ -69,11 +70,11 @@ def write_png(path: str | Path, image: np.ndarray) -> None:
     Image.fromarray(_as_rgb(image)).save(path, format="PNG")
 
 
-def write_mp4(path: str | Path, frames: np.ndarray, *, fps: float) -> None:
+def write_mp4(path: str | Path, frames: np.ndarray, *, fps: int) -> None:
     """Writes `frames`, uint8 `[T, H, W, C]`, as an H.264 video; odd sizes are padded by one pixel.
 
     Raises:
-        RuntimeError: the `video` extra, which brings ffmpeg, is not installed.
+        RuntimeError: the `video` extra, which brings ffmpeg, is not installed; or ffmpeg fails, and its words.
     """
     try:
         import imageio_ffmpeg
@@ -81,12 +82,14 @@ def write_mp4(path: str | Path, frames: np.ndarray, *, fps: float) -> None:
         raise RuntimeError("MP4 needs ffmpeg: pip install 'dreamer-jax[video]', or write a .gif.") from error
     frames = _as_rgb(frames)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)))
-    size = (frames.shape[2], frames.shape[1])
-    writer = imageio_ffmpeg.write_frames(str(path), size, fps=fps, macro_block_size=1, ffmpeg_log_level="error")
-    writer.send(None)
-    for frame in frames:
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()
+    _, height, width, _ = frames.shape
+    # Not imageio's own writer: it forks with a hook, which JAX's threads may turn into a deadlock.
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
+    command += ["-c:v", "libx264", "-pix_fmt", "yuv420p", str(path)]
+    result = subprocess.run(command, input=frames.tobytes(), capture_output=True)
+    if result.returncode:
+        raise RuntimeError(f"ffmpeg could not write {path}: {result.stderr.decode(errors='replace').strip()}")
 
 
 def _as_rgb(images: np.ndarray) -> np.ndarray:

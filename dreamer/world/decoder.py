@@ -89,8 +89,9 @@ class ImageDecoder(nnx.Module):
 
     def __init__(self, group: ImageGroup, *, latent: tuple[int, int, int], units: int, rngs: nnx.Rngs):
         self.group = group
-        deter, flat_stoch, self.blocks = latent
+        deter, flat_stoch, blocks = latent
         channels = (sum(group.channels), *group.stages)
+        self.blocks = math.gcd(blocks, channels[-1])  # every block makes a whole number of channels
         map_width = math.prod(group.map_size) * channels[-1]
         self.deter_map = BlockLinear(deter, map_width, blocks=self.blocks, rngs=rngs)
         self.stoch_in = Layer(flat_stoch, 2 * units, rngs=rngs)

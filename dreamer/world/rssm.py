@@ -97,13 +97,14 @@ class RSSM(nnx.Module):
         return self.action_in(action / jax.lax.stop_gradient(jnp.maximum(1.0, jnp.abs(action))))
 
     def next_deter(self, latent: Latent, action_part: Float[Array, "N U"]) -> Float[Array, "N D"]:
-        """The block-diagonal GRU: h' = u * tanh(r * c) + (1 - u) * h, with block g seeing its own part of h."""
+        """The block-diagonal GRU: h' = u * tanh(r * c) + (1 - u) * h, with block g seeing its own part of h.
+
+        Every block also sees the projections of h, z and a.
+        """
         deter, blocks = latent.deter, self.config.blocks
         flat_stoch = latent.stoch.reshape(*latent.stoch.shape[:-2], -1)
         shared = jnp.concatenate([self.deter_in(deter), self.stoch_in(flat_stoch), action_part], axis=-1)
-        shared = jnp.broadcast_to(shared[..., None, :], (*shared.shape[:-1], blocks, shared.shape[-1]))
-        hidden = jnp.concatenate([deter.reshape(*deter.shape[:-1], blocks, -1), shared], axis=-1)
-        hidden = jax.nn.silu(self.gru_norm(self.gru_hidden(hidden.reshape(*deter.shape[:-1], -1))))
+        hidden = jax.nn.silu(self.gru_norm(self.gru_hidden.with_shared(deter, shared)))
         gates = self.gru_gates(hidden).reshape(*deter.shape[:-1], blocks, 3, -1)
         reset, candidate, update = (gates[..., index, :].reshape(deter.shape) for index in range(3))
         candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)

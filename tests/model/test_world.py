@@ -1,0 +1,143 @@
+"""Properties of the world model: resets, causality, gradients, images of any size."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dreamer.nets.layers import Conv, UpsampleConv
+from dreamer.training.step import objective
+from dreamer.world.images import group_images
+from envs.spaces import ImageSpec, VectorSpec
+from tests.model.tiny import ACTION, OBSERVATION, random_batch, tiny_definition
+
+
+def observe(world, batch, carry=None):
+    carry = world.expand(batch.context) if carry is None else carry
+    latents, _ = world.observe(carry, batch.observation, batch.previous_action, batch.is_first, None)
+    return latents
+
+
+def test_is_first_forgets_everything():
+    """After a reset neither the state before nor the action that led there matters, bit by bit."""
+    definition = tiny_definition()
+    world, batch = definition.bind(definition.init(0).params).world, random_batch(definition)
+    is_first = jnp.zeros_like(batch.is_first).at[:, 5].set(True)
+    batch = batch._replace(is_first=is_first)
+    other = random_batch(definition, seed=1)
+    changed = batch._replace(
+        observation={k: v.at[:, :5].set(other.observation[k][:, :5]) for k, v in batch.observation.items()},
+        previous_action=batch.previous_action.at[:, :6].set(other.previous_action[:, :6]),
+        context=other.context,
+    )
+    one, two = observe(world, batch), observe(world, changed)
+    np.testing.assert_array_equal(one.deter[:, 5:], two.deter[:, 5:])
+    assert not np.array_equal(one.deter[:, 4], two.deter[:, 4])
+
+
+def test_causality_bitwise():
+    """Latents, predictions and losses at or before t do not change when inputs after t do."""
+    definition = tiny_definition(OBSERVATION, ACTION)
+    world, batch, other = (
+        definition.bind(definition.init(0).params).world,
+        random_batch(definition),
+        random_batch(definition, seed=1),
+    )
+    t = 7
+
+    def late(x, y):
+        return x.at[:, t + 1 :].set(y[:, t + 1 :])
+
+    changed = jax.tree.map(late, batch._replace(context=None), other._replace(context=None))
+    changed = changed._replace(context=batch.context)
+    one, two = (jax.jit(lambda b: world.loss(b, None))(b) for b in (batch, changed))
+    for name in one.terms:
+        np.testing.assert_array_equal(one.terms[name][:, : t + 1], two.terms[name][:, : t + 1], err_msg=name)
+    assert not np.array_equal(one.terms["dynamics"][:, t + 1 :], two.terms["dynamics"][:, t + 1 :])
+
+
+def test_actor_and_critic_losses_leave_the_world_alone():
+    """Of all behaviour losses only the replayed value sends a gradient into the world model."""
+    definition = tiny_definition()
+    state, batch = definition.init(0), random_batch(definition)
+
+    def gradient(replay_scale: float) -> dict:
+        behavior = definition.config.behavior
+        critic = dataclasses.replace(behavior.critic, replay_scale=replay_scale)
+        config = dataclasses.replace(definition.config, behavior=dataclasses.replace(behavior, critic=critic))
+        loss = objective(type(definition)(config, definition.observation_spec, definition.action_spec), state, batch)
+        return jax.grad(lambda params: loss(params)[1].behavior.total)(state.params)
+
+    without, with_replay = gradient(0.0)["world"], gradient(0.3)["world"]
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(without))
+    critic = gradient(0.0)["behavior"]["critic"]
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(critic))
+    # The critic's output starts at zero, which blocks its gradient to the features at first; a trained one does not.
+    trained = jax.tree.map(lambda x: x + 0.1, state.params["behavior"]["critic"])
+    params = state.params | {"behavior": state.params["behavior"] | {"critic": trained}}
+    loss = objective(definition, state, batch)
+    world = jax.grad(lambda p: loss(p)[1].behavior.total)(params)["world"]
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(world["rssm"]))
+    assert jax.tree.structure(with_replay) == jax.tree.structure(without)
+
+
+SIZES = [(64, 64), (96, 96), (7, 7), (84, 84), (210, 160), (3, 3), (1, 5), (33, 17), (512, 512)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_images_of_any_size_round_trip(size: tuple[int, int]):
+    definition = tiny_definition({"image": ImageSpec(*size, 1)})
+    world = definition.bind(definition.init(0).params).world
+    image = jnp.zeros((2, *size, 1), jnp.uint8)
+    assert world.encoder({"image": image}).shape == (2, world.encoder.token_size)
+    assert world.decode(world.initial(2))["image"].mode().shape == image.shape
+    (group,) = group_images({"image": ImageSpec(*size, 1)}, depth=4, multipliers=(2, 3, 4, 4)).values()
+    assert max(group.map_size) <= 16
+    if size == (64, 64):
+        assert group.map_size == (4, 4)
+        assert group.stages == (8, 12, 16, 16)
+
+
+def test_upsampling_convolution_is_exact():
+    """The low-resolution form equals repeating pixels and convolving, values and gradients."""
+    modules = {"fast": UpsampleConv(3, 4, rngs=nnx.Rngs(0)), "slow": Conv(3, 4, kernel=5, rngs=nnx.Rngs(0))}
+    split = {name: nnx.split(module) for name, module in modules.items()}
+    x = jax.random.normal(jax.random.key(0), (2, 5, 7, 3))
+
+    def apply(name, kernel, x):
+        graph, state = split[name]
+        return nnx.merge(graph, nnx.State(nnx.to_pure_dict(state) | {"kernel": kernel}))(x)
+
+    def slow(kernel, x):
+        return apply("slow", kernel, x.repeat(2, axis=1).repeat(2, axis=2))
+
+    def fast(kernel, x):
+        return apply("fast", kernel, x)
+
+    kernel = modules["fast"].kernel[...]
+    np.testing.assert_allclose(fast(kernel, x), slow(kernel, x), atol=1e-5)
+    weights = jax.random.normal(jax.random.key(1), (2, 10, 14, 4))
+    for argument in (0, 1):
+        gradients = [jax.grad(lambda k, x, f=f: jnp.sum(f(k, x) * weights), argument)(kernel, x) for f in (fast, slow)]
+        np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-4)
+
+
+def test_no_parameters_leave_a_scan():
+    """No scan of the update stacks arrays as large as a parameter of its body for every step (a memory trap)."""
+    definition = tiny_definition({"state": VectorSpec(3)})
+    state, batch = definition.init(0), random_batch(definition, batch=5, length=13)
+    shapes = {leaf.shape for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1}
+    jaxpr = jax.make_jaxpr(objective(definition, state, batch))(state.params)
+    stacked = [
+        var.aval.shape[1:]
+        for equation in jaxpr.jaxpr.eqns
+        if equation.primitive.name == "scan"
+        for var in equation.outvars[equation.params["num_carry"] :]
+    ]
+    assert stacked
+    assert not shapes & set(stacked)
