@@ -235,7 +235,7 @@ def test_an_envs_own_value_error_is_not_mistaken_for_an_old_api():
         def step(self, action):
             raise ValueError("the robot fell")
 
-    with pytest.raises(ValueError, match="^the robot fell$"):
+    with pytest.raises(ValueError, match=r"^the robot fell$"):
         play(make(Broken), 1)
 
 

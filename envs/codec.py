@@ -1,0 +1,218 @@
+"""Any gymnasium space to the few kinds of `envs.spaces` and back.
+
+Nested `Dict` and `Tuple` spaces become flat keys such as `arm/0/joint`; a bare observation space has the key `image`,
+`state` or `symbol` after its kind, a bare action space the key `action`. Both codecs take arrays with any leading
+dimensions: none for one environment, `[N]` for a vector environment.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.environment import EnvironmentFault
+from envs.image import ImageLayout, image_layout, resize_bilinear, to_uint8
+from envs.spaces import (
+    ActionSpec,
+    DiscreteSpec,
+    ImageSpec,
+    ObservationSpec,
+    VectorSpec,
+    action_width,
+)
+
+Path = tuple[str | int, ...]
+Leaf = Any
+"""A `Box`, `Discrete`, `MultiDiscrete` or `MultiBinary` space; gymnasium's own annotations leave shapes optional."""
+HUGE = float(np.finfo(np.float32).max)  # some environments write this for "no bound"
+
+
+def leaves(space: spaces.Space, *, what: str, path: Path = ()) -> dict[Path, Leaf]:
+    """The simple spaces inside a nested one, by their path.
+
+    Raises:
+        EnvironmentFault: for a kind of space that is not supported.
+    """
+    if isinstance(space, spaces.Dict):
+        children: list[tuple[str | int, spaces.Space]] = list(space.spaces.items())
+    elif isinstance(space, spaces.Tuple):
+        children = list(enumerate(space.spaces))
+    elif isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        return {path: space}
+    else:
+        raise EnvironmentFault(
+            f"{what} {'/'.join(map(str, path)) or 'space'!r} is a {type(space).__name__} space, which is unsupported; "
+            "use Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
+        )
+    found: dict[Path, Leaf] = {}
+    for name, child in children:
+        found |= leaves(child, what=what, path=(*path, name))
+    return found
+
+
+def num_classes(space: Leaf) -> tuple[int, ...]:
+    """Classes of every component of a symbolic space, flattened."""
+    if isinstance(space, spaces.Discrete):
+        return (int(space.n),)
+    if isinstance(space, spaces.MultiDiscrete):
+        return tuple(int(n) for n in space.nvec.ravel())
+    return (2,) * math.prod(space.shape)
+
+
+def first_class(space: Leaf) -> np.ndarray:
+    """The value of class 0 of every component: int64, the shape of the space."""
+    if isinstance(space, spaces.MultiBinary):
+        return np.zeros(space.shape, np.int64)
+    return np.asarray(space.start, np.int64)
+
+
+class _Source(NamedTuple):
+    """Where an observation key comes from: the path in the space, the leaf, and its layout if it is an image."""
+
+    path: Path
+    space: Leaf
+    layout: ImageLayout | None
+
+
+class ObservationCodec:
+    """Turns observations of a space into flat dicts of images, vectors and symbols.
+
+    Attributes:
+        spec: the kinds by key.
+    """
+
+    def __init__(self, space: spaces.Space, *, image_size: tuple[int, int] | None = None) -> None:
+        self.spec: ObservationSpec = {}
+        self._sources: dict[str, _Source] = {}
+        for path, leaf in leaves(space, what="observation").items():
+            name = "/".join(map(str, path))
+            layout = image_layout(leaf, key=name or "image") if isinstance(leaf, spaces.Box) else None
+            part = _observation_part(leaf, layout, image_size)
+            key = name or {ImageSpec: "image", VectorSpec: "state", DiscreteSpec: "symbol"}[type(part)]
+            if key in self.spec:
+                raise EnvironmentFault(f"two observations are called {key!r} once flattened; rename one")
+            self.spec[key] = part
+            self._sources[key] = _Source(path, leaf, layout)
+        if not self.spec:
+            raise EnvironmentFault("the observation space is empty; give it at least one Box or Discrete space")
+
+    def encode(self, observation: Any, *, lead: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
+        """Convert observations with leading dimensions `lead`; every array is a fresh copy.
+
+        Raises:
+            EnvironmentFault: if a shape or an image's values differ from what the space declares.
+        """
+        return {key: self._encode_leaf(observation, key, lead) for key in self.spec}
+
+    def _encode_leaf(self, observation: Any, key: str, lead: tuple[int, ...]) -> np.ndarray:
+        path, space, layout = self._sources[key]
+        for name in path:
+            observation = observation[name]
+        array, part = np.asarray(observation), self.spec[key]
+        if array.shape != (*lead, *space.shape):
+            raise EnvironmentFault(
+                f"observation {key!r} has shape {array.shape}, its space declares {(*lead, *space.shape)}"
+            )
+        if isinstance(part, ImageSpec) and layout is not None:
+            return resize_bilinear(to_uint8(array, layout, lead=lead, key=key), part)
+        if isinstance(part, VectorSpec):
+            return np.array(array, np.float32).reshape((*lead, part.size))
+        return (array - first_class(space)).astype(np.int32).reshape((*lead, len(num_classes(space))))
+
+
+def _observation_part(
+    space: Leaf, layout: ImageLayout | None, image_size: tuple[int, int] | None
+) -> ImageSpec | VectorSpec | DiscreteSpec:
+    if layout is not None:
+        height, width = image_size or (layout.height, layout.width)
+        return ImageSpec(height, width, layout.channels)
+    if isinstance(space, spaces.Box):
+        return VectorSpec(math.prod(space.shape))
+    return DiscreteSpec(num_classes(space))
+
+
+class ActionCodec:
+    """Turns flat action vectors into actions of a space.
+
+    Attributes:
+        spec: the kinds by key.
+        width: `A`, size of the flat vector.
+    """
+
+    def __init__(self, space: spaces.Space, *, bound: float | None = None) -> None:
+        """Prepare the codec; `bound` replaces infinite bounds of `Box` actions by -bound and bound."""
+        self._space = space
+        self._leaves: dict[str, tuple[Path, Leaf]] = {}
+        for path, leaf in leaves(space, what="action").items():
+            key = "/".join(map(str, path)) or "action"
+            if key in self._leaves:
+                raise EnvironmentFault(f"two actions are called {key!r} once flattened; rename one")
+            self._leaves[key] = path, leaf
+        self.spec: ActionSpec = {key: _action_part(leaf) for key, (_, leaf) in self._leaves.items()}
+        self.width = action_width(self.spec)
+        if not self.width:
+            raise EnvironmentFault("the action space is empty; give it at least one Box or Discrete space")
+        self._limits = {
+            key: _limits(leaf, bound=bound, key=key)
+            for key, (_, leaf) in self._leaves.items()
+            if isinstance(leaf, spaces.Box)
+        }
+
+    def decode(self, action: np.ndarray) -> Any:
+        """Actions of the space, batched as gymnasium does, from `[..., A]`."""
+        lead = action.shape[:-1]
+        values: dict[Path, Any] = {}
+        start = 0
+        for key in sorted(self.spec):
+            path, space = self._leaves[key]
+            width = action_width({key: self.spec[key]})
+            block = action[..., start : start + width]
+            start += width
+            values[path] = self._continuous(key, space, block) if key in self._limits else _symbols(space, block)
+            values[path] = values[path].reshape((*lead, *space.shape))[()]  # [()]: a scalar for a bare Discrete
+        return _nest(self._space, values, ())
+
+    def _continuous(self, key: str, space: Leaf, block: np.ndarray) -> np.ndarray:
+        low, high = self._limits[key]
+        scaled = low + (np.clip(block.astype(np.float64), -1.0, 1.0) + 1.0) / 2.0 * (high - low)
+        if np.issubdtype(space.dtype, np.integer):
+            scaled = np.rint(scaled)
+        return np.clip(scaled, low, high).astype(space.dtype)
+
+
+def _action_part(space: Leaf) -> VectorSpec | DiscreteSpec:
+    return VectorSpec(math.prod(space.shape)) if isinstance(space, spaces.Box) else DiscreteSpec(num_classes(space))
+
+
+def _limits(space: spaces.Box, *, bound: float | None, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest values of a `Box` action, float64 `[size]`."""
+    low, high = space.low.ravel().astype(np.float64), space.high.ravel().astype(np.float64)
+    unbounded = (low <= -HUGE) | (high >= HUGE)
+    if unbounded.any() and bound is None:
+        raise EnvironmentFault(
+            f"action {key!r} has no bounds; give the range to explore, such as --environment.action-bound 1.0"
+        )
+    if bound is not None:
+        low, high = np.where(low <= -HUGE, -bound, low), np.where(high >= HUGE, bound, high)
+    if (low > high).any():
+        raise EnvironmentFault(f"action {key!r}: --environment.action-bound {bound} contradicts its one finite bound")
+    return low, high
+
+
+def _symbols(space: Leaf, block: np.ndarray) -> np.ndarray:
+    """Largest entry of each one-hot block, as values of the space `[..., *space.shape]`."""
+    ends = np.cumsum(num_classes(space))
+    indices = [part.argmax(-1) for part in np.split(block, ends[:-1], axis=-1)]
+    index = np.stack(indices, axis=-1).reshape((*block.shape[:-1], *space.shape))
+    return (index + first_class(space)).astype(space.dtype)
+
+
+def _nest(space: spaces.Space, values: dict[Path, Any], path: Path) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {name: _nest(child, values, (*path, name)) for name, child in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_nest(child, values, (*path, i)) for i, child in enumerate(space.spaces))
+    return values[path]

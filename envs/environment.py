@@ -1,0 +1,261 @@
+"""The interface of every environment, and of the single simulators it is built from.
+
+Axes: `N` environments, `A` width of the flat action vector (`envs.spaces.action_width`).
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from typing_extensions import override
+
+from envs.spaces import ActionSpec, ImageSpec, ObservationSpec, Timestep, VectorSpec
+
+State = dict[str, np.ndarray]
+"""A complete state as named arrays, storable without pickle."""
+
+
+class EnvironmentFault(ValueError):  # noqa: N818 (`EnvironmentError` is Python's old name for OSError)
+    """The environment or its description is at fault; the message names the thing and the remedy."""
+
+
+@dataclass(frozen=True)
+class EnvSettings:
+    """How an environment is made; `None` leaves the suite's own value. `dreamer.config.EnvConfig` fits as well."""
+
+    num_envs: int = 1
+    action_repeat: int | None = None  # None: the suite's protocol (Atari 4, DMC 2, anything else 1)
+    image_size: tuple[int, int] | None = None  # height, width
+    max_episode_steps: int | None = None  # agent steps
+    action_bound: float | None = None  # range of an unbounded Box action
+    sticky: float | None = None  # Atari: probability of repeating the last action
+    noops: int | None = None  # Atari: largest number of no-op actions after a reset
+    full_actions: bool | None = None  # Atari: all 18 actions
+    grayscale: bool | None = None  # Atari
+    life_loss: bool | None = None  # Atari: losing a life ends the episode
+    camera: int | None = None  # DMC vision
+    workers: Literal["auto", "none", "spawn"] = "auto"
+
+
+class Transition(NamedTuple):
+    """One step of one simulator; a time limit is `truncated`, not `terminated`."""
+
+    observation: dict[str, np.ndarray]
+    reward: float
+    terminated: bool
+    truncated: bool
+
+
+class Simulator(ABC):
+    """One environment, without autoreset: what suites implement and `LoopEnvironment` drives.
+
+    Attributes:
+        observation_spec: kinds of the observation's arrays.
+        action_spec: kinds of the action's parts.
+        action_repeat: frames per agent step.
+        action_names: names of the discrete actions, where the suite has them.
+        protocol: every value that defines the task, for the start-up plan.
+        can_fork: whether `get_state` and `set_state` work.
+    """
+
+    observation_spec: ObservationSpec
+    action_spec: ActionSpec
+    action_repeat: int = 1
+    action_names: list[str] | None = None
+    protocol: dict[str, Any]
+    can_fork: bool = False
+
+    @abstractmethod
+    def reset(self) -> dict[str, np.ndarray]:
+        """Start an episode; return its first observation, arrays owned by the caller."""
+
+    @abstractmethod
+    def step(self, action: np.ndarray) -> Transition:
+        """Act for one agent step with a flat action `[A]`."""
+
+    def get_state(self) -> State:
+        """Everything the future depends on: simulator, random numbers and counters.
+
+        Raises:
+            EnvironmentFault: where `can_fork` is False.
+        """
+        raise EnvironmentFault(f"{type(self).__name__} cannot save its state: check `can_fork` first")
+
+    def set_state(self, state: State) -> None:
+        """Continue from `get_state`, in this or in another instance made alike, bit by bit."""
+        raise EnvironmentFault(f"{type(self).__name__} cannot restore a state: check `can_fork` first")
+
+    def fork_state(self) -> Any:
+        """A snapshot for this process only; a deep copy where there is no `get_state`."""
+        return self.get_state()
+
+    def load_fork(self, fork: Any) -> None:
+        """Return to a snapshot of `fork_state`, which stays usable."""
+        self.set_state(fork)
+
+    @abstractmethod
+    def render(self) -> np.ndarray:
+        """The current frame for a video, uint8 `[height, width, 3]`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the simulator."""
+
+
+class TimeLimit(Simulator):
+    """Truncates the episodes of another simulator after a number of agent steps."""
+
+    def __init__(self, simulator: Simulator, *, max_episode_steps: int) -> None:
+        self._simulator = simulator
+        self._limit = max_episode_steps
+        self._elapsed = 0
+        self.observation_spec = simulator.observation_spec
+        self.action_spec = simulator.action_spec
+        self.action_repeat = simulator.action_repeat
+        self.action_names = simulator.action_names
+        self.can_fork = simulator.can_fork
+        self.protocol = simulator.protocol | {"max_episode_steps": max_episode_steps}
+
+    @override
+    def reset(self) -> dict[str, np.ndarray]:
+        self._elapsed = 0
+        return self._simulator.reset()
+
+    @override
+    def step(self, action: np.ndarray) -> Transition:
+        self._elapsed += 1
+        transition = self._simulator.step(action)
+        return transition._replace(truncated=transition.truncated or self._elapsed >= self._limit)
+
+    @override
+    def get_state(self) -> State:
+        return self._simulator.get_state() | {"time_limit_elapsed": np.array(self._elapsed)}
+
+    @override
+    def set_state(self, state: State) -> None:
+        self._elapsed = int(state["time_limit_elapsed"])
+        self._simulator.set_state(state)
+
+    @override
+    def fork_state(self) -> Any:
+        return self._elapsed, self._simulator.fork_state()
+
+    @override
+    def load_fork(self, fork: Any) -> None:
+        self._elapsed, inner = fork
+        self._simulator.load_fork(inner)
+
+    @override
+    def render(self) -> np.ndarray:
+        return self._simulator.render()
+
+    @override
+    def close(self) -> None:
+        self._simulator.close()
+
+
+class Environment(ABC):
+    """`N` environments stepped together, with NEXT_STEP autoreset.
+
+    After `is_last` the next step ignores that environment's action and returns its reset observation with `is_first`
+    and reward 0. Actions are flat float32 `[N, A]`: for each key of `action_spec` in sorted order one-hot blocks for
+    discrete components (the largest entry counts) and continuous components in [-1, 1] (clipped, then rescaled).
+
+    Attributes:
+        num_envs: `N`.
+        observation_spec: kinds of the observation's arrays.
+        action_spec: kinds of the action's parts.
+        action_repeat: frames per agent step.
+        action_names: names of the discrete actions, where the suite has them.
+        protocol: every value that defines the task, for the start-up plan.
+        can_fork: whether `get_state` and `set_state` work, so that a resumed run is bitwise the uninterrupted one.
+            The last `Timestep` is the collector's and not part of the state.
+    """
+
+    num_envs: int
+    observation_spec: ObservationSpec
+    action_spec: ActionSpec
+    action_repeat: int
+    action_names: list[str] | None
+    protocol: dict[str, Any]
+    can_fork: bool = False
+
+    @abstractmethod
+    def reset(self) -> Timestep:
+        """Start an episode in every environment; all `is_first`."""
+
+    @abstractmethod
+    def step(self, action: np.ndarray) -> Timestep:
+        """Act for one agent step with flat actions `[N, A]`.
+
+        Raises:
+            EnvironmentFault: for a non-finite reward or observation, a shape that differs from the declared one, or a
+                dead worker; the message names the environment.
+        """
+
+    def get_state(self) -> State:
+        """Everything the future depends on, as named arrays.
+
+        Raises:
+            EnvironmentFault: where `can_fork` is False.
+        """
+        raise EnvironmentFault(f"{self.protocol['env']} cannot save its state; close the open episode as truncated")
+
+    def set_state(self, state: State) -> None:
+        """Continue from `get_state`, bit by bit, in this or in another environment made alike."""
+        raise EnvironmentFault(f"{self.protocol['env']} cannot restore a state; reset it instead")
+
+    def fork_state(self) -> Any:
+        """A snapshot for this process only; works for any environment that Python can deep-copy."""
+        return self.get_state()
+
+    def load_fork(self, fork: Any) -> None:
+        """Return to a snapshot of `fork_state`, which stays usable."""
+        self.set_state(fork)
+
+    @abstractmethod
+    def render(self) -> list[np.ndarray]:
+        """Frames for a video, uint8 `[height, width, 3]` each, one for every environment that can be drawn."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free simulators and workers."""
+
+
+def env_seeds(seed: int, num_envs: int) -> list[int]:
+    """Distinct seeds in 0 .. 2**31 - 1, one per environment; environment `i` keeps its own whatever `num_envs` is."""
+    return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0] >> 1) for i in range(num_envs)]
+
+
+def deep_copy(thing: Any, *, name: str) -> Any:
+    """`copy.deepcopy`, failing with one sentence."""
+    try:
+        return copy.deepcopy(thing)
+    except Exception as error:
+        raise EnvironmentFault(
+            f"{name} can be neither saved nor deep-copied ({error}); give it `get_state()` and `set_state(state)`"
+        ) from error
+
+
+def observation_frame(observation: dict[str, np.ndarray], spec: ObservationSpec, *, name: str) -> np.ndarray:
+    """The first image of an observation as uint8 `[height, width, 3]`, for environments that cannot draw themselves."""
+    for key, part in sorted(spec.items()):
+        if isinstance(part, ImageSpec):
+            image = observation[key][..., :3]
+            return image if image.shape[-1] == 3 else np.repeat(image[..., :1], 3, axis=-1)
+    raise EnvironmentFault(f'{name} has no image to show; give it `render_mode="rgb_array"` and a `render()` method')
+
+
+def check_finite(timestep: Timestep, spec: ObservationSpec, *, name: str) -> Timestep:
+    """Return the timestep, or raise `EnvironmentFault` naming the environment and key with a NaN or an infinity."""
+    arrays = {"reward": timestep.reward}
+    arrays |= {f"observation {key!r}": timestep.observation[key] for key in spec if isinstance(spec[key], VectorSpec)}
+    for label, array in arrays.items():
+        if not np.isfinite(array).all():
+            index = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise EnvironmentFault(f"{name}: the {label} of environment {index} is NaN or infinite; fix it in the env")
+    return timestep

@@ -1,0 +1,179 @@
+"""Any gymnasium vector environment, in any of its three autoreset modes, as an `Environment`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from typing_extensions import override
+
+from envs.codec import ActionCodec, ObservationCodec
+from envs.environment import Environment, EnvironmentFault, EnvSettings, check_finite, observation_frame
+from envs.spaces import Timestep
+
+UNSEEN_START = (
+    "same_step: this vector environment cannot reset a part of itself, so the first transition of every episode "
+    "passes unseen; build it with autoreset_mode=NEXT_STEP to see it"
+)
+
+
+class VectorEnvironment(Environment):
+    """Adapts a `VectorEnv` to NEXT_STEP autoreset and flat actions.
+
+    NEXT_STEP passes through. Under DISABLED and SAME_STEP the ended environments have to be stepped with the others
+    while the learner is shown their reset, so they are reset once more after that step (`options["reset_mask"]`) and
+    nothing of an episode is lost. A SAME_STEP environment outside gymnasium and ale-py need not know `reset_mask`: with
+    several environments, its reset then shows the observation after one unseen step, which
+    `protocol["autoreset"]` says.
+    """
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        *,
+        seed: int | list[int] | np.ndarray,
+        settings: EnvSettings,
+        protocol: dict[str, Any],
+        action_repeat: int = 1,
+        action_names: list[str] | None = None,
+    ) -> None:
+        self._env = env
+        self._seed: Any = seed
+        self._mode = autoreset_mode(env)
+        self._can_reset_part = self._mode is AutoresetMode.DISABLED or _knows_reset_mask(env)
+        self._observation_codec = ObservationCodec(env.single_observation_space, image_size=settings.image_size)
+        self._action_codec = ActionCodec(env.single_action_space, bound=settings.action_bound)
+        self.num_envs = env.num_envs
+        self.observation_spec = self._observation_codec.spec
+        self.action_spec = self._action_codec.spec
+        self.action_repeat = action_repeat
+        self.action_names = action_names
+        self.protocol = protocol | {"num_envs": env.num_envs, "autoreset": self._mode.name.lower()}
+        if self._mode is AutoresetMode.SAME_STEP and not self._can_reset_part and env.num_envs > 1:
+            self.protocol["autoreset"] = UNSEEN_START
+            warnings.warn(UNSEEN_START, stacklevel=2)
+        self._ended = np.zeros(self.num_envs, bool)
+        self._shown: dict[str, np.ndarray] = {}  # the last observation, for `render`
+        self._next: dict[str, np.ndarray] = {}  # the same, but after the reset where a SAME_STEP episode ended
+
+    @override
+    def reset(self) -> Timestep:
+        observation, _ = self._call("reset", seed=self._seed)
+        self._seed = None
+        self._ended = np.zeros(self.num_envs, bool)
+        none = np.zeros(self.num_envs, bool)
+        return self._timestep(self._encode(observation), np.zeros(self.num_envs), ~none, none, none)
+
+    @override
+    def step(self, action: np.ndarray) -> Timestep:
+        is_first, none = self._ended, np.zeros(self.num_envs, bool)
+        if is_first.all() and self._mode is AutoresetMode.SAME_STEP:  # nobody waits: just show the reset
+            self._ended = none
+            return self._timestep(self._next, np.zeros(self.num_envs), is_first, none.copy(), none.copy())
+        must_reset = is_first.any() and self._can_reset_part and self._mode is not AutoresetMode.NEXT_STEP
+        if must_reset and self._mode is AutoresetMode.DISABLED:
+            self._reset_part(is_first)  # it refuses to step past an end
+        observation, reward, terminated, truncated, info = self._call("step", self._decode(action))
+        terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
+        if must_reset:
+            observation = self._reset_part(is_first)
+            terminated, truncated = terminated & ~is_first, truncated & ~is_first
+        self._ended = terminated | truncated
+        encoded = self._encode(observation)
+        if self._mode is AutoresetMode.SAME_STEP and self._ended.any():
+            self._next, encoded = encoded, self._with_final(encoded, info)
+        reward = np.where(is_first, 0.0, np.asarray(reward, np.float64))
+        return self._timestep(encoded, reward, is_first, self._ended.copy(), terminated)
+
+    def _timestep(
+        self,
+        observation: dict[str, np.ndarray],
+        reward: np.ndarray,
+        is_first: np.ndarray,
+        is_last: np.ndarray,
+        is_terminal: np.ndarray,
+    ) -> Timestep:
+        self._shown = observation
+        timestep = Timestep(observation, reward.astype(np.float32), is_first, is_last, is_terminal)
+        return check_finite(timestep, self.observation_spec, name=self.protocol["env"])
+
+    def _decode(self, action: np.ndarray) -> Any:
+        return self._action_codec.decode(action)
+
+    def _encode(self, observation: Any) -> dict[str, np.ndarray]:
+        return self._observation_codec.encode(observation, lead=(self.num_envs,))
+
+    def _reset_part(self, mask: np.ndarray) -> Any:
+        observation, _ = self._call("reset", options={"reset_mask": mask.copy()})
+        return observation
+
+    def _with_final(self, encoded: dict[str, np.ndarray], info: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Put the last observations of ended episodes in the place of the first ones of the next."""
+        if "final_obs" not in info:
+            raise EnvironmentFault(f'{self.protocol["env"]} ends episodes under SAME_STEP without `info["final_obs"]`')
+        final, result = info["final_obs"], {key: array.copy() for key, array in encoded.items()}
+        is_batch = not (isinstance(final, np.ndarray) and final.dtype == object)
+        batch = self._encode(final) if is_batch else {}
+        for i in np.flatnonzero(self._ended):
+            single = {key: array[i] for key, array in batch.items()} or self._observation_codec.encode(final[i])
+            for key, array in single.items():
+                result[key][i] = array
+        return result
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call the vector environment; a broken pipe becomes a sentence that names the dead worker."""
+        try:
+            return getattr(self._env, method)(*args, **kwargs)
+        except (BrokenPipeError, ConnectionResetError, EOFError) as error:
+            dead = self._end_workers()
+            raise EnvironmentFault(
+                f"{self.protocol['env']}: worker {', '.join(dead) or 'unknown'} died during {method}; "
+                "exit code -9 mostly means that memory ran out"
+            ) from error
+
+    def _end_workers(self) -> list[str]:
+        """Name the dead workers and end the others, which nobody can talk to any more."""
+        processes = getattr(self._env.unwrapped, "processes", [])
+        for process in processes:
+            process.join(timeout=0.1)
+        dead = [f"{i} (exit code {process.exitcode})" for i, process in enumerate(processes) if not process.is_alive()]
+        for process in processes:
+            process.terminate()
+            process.join()
+        self._env.unwrapped.closed = True
+        return dead
+
+    @override
+    def render(self) -> list[np.ndarray]:
+        if self._env.render_mode == "rgb_array":
+            return [np.array(frame, np.uint8) for frame in self._call("render") or ()]
+        rows = [{key: array[i] for key, array in self._shown.items()} for i in range(self.num_envs)]
+        return [observation_frame(row, self.observation_spec, name=self.protocol["env"]) for row in rows]
+
+    @override
+    def close(self) -> None:
+        self._env.close()
+
+
+def autoreset_mode(env: VectorEnv) -> AutoresetMode:
+    """The autoreset mode that a vector environment declares.
+
+    Raises:
+        EnvironmentFault: if it declares none, or one that is unknown.
+    """
+    # The attribute first: gymnasium writes the metadata into a dict that all instances of an env class share.
+    declared = getattr(env.unwrapped, "autoreset_mode", env.metadata.get("autoreset_mode"))
+    try:
+        return AutoresetMode(declared)
+    except ValueError as error:
+        raise EnvironmentFault(
+            f'{type(env.unwrapped).__name__} declares autoreset mode {declared!r}; set `metadata["autoreset_mode"]` to '
+            "gymnasium.vector.AutoresetMode.NEXT_STEP, SAME_STEP or DISABLED"
+        ) from error
+
+
+def _knows_reset_mask(env: VectorEnv) -> bool:
+    unwrapped = env.unwrapped
+    return isinstance(unwrapped, SyncVectorEnv | AsyncVectorEnv) or type(unwrapped).__module__ == "ale_py.vector_env"
