@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -57,9 +58,12 @@ class GymSimulator(Simulator):
         self._observation_codec = ObservationCodec(env.observation_space, image_size=settings.image_size)
         self._action_codec = ActionCodec(env.action_space, bound=settings.action_bound)
         self._shown: dict[str, np.ndarray] = {}
+        self.native_observation_space = env.observation_space
+        self.native_action_space = env.action_space
         self.observation_spec = self._observation_codec.spec
         self.action_spec = self._action_codec.spec
         self.action_repeat = settings.action_repeat or 1
+        self.frame_rate = env.metadata.get("render_fps") or Simulator.frame_rate
         self.action_names = action_names(env)
         self.protocol = {
             "env": name,
@@ -152,7 +156,10 @@ class GymSimulator(Simulator):
     @override
     def render(self) -> np.ndarray:
         if self._env.render_mode == "rgb_array":
-            return np.array(self._env.render(), np.uint8)
+            try:
+                return np.array(self._env.render(), np.uint8)
+            except gymnasium.error.DependencyNotInstalled as error:  # many import what draws only now
+                raise EnvironmentFault(f"{self._name} cannot be drawn: {error}") from error
         return observation_frame(self._shown, self.observation_spec, name=self._name)
 
     @override
@@ -187,7 +194,9 @@ def _render_mode(spec: Any) -> dict[str, Any]:
     entry = spec.entry_point
     creator = load_env_creator(entry) if isinstance(entry, str) else entry
     modes = getattr(creator, "metadata", {}).get("render_modes", [])
-    return {"render_mode": "rgb_array"} if "rgb_array" in modes else {}
+    parameters = inspect.signature(creator).parameters.values()  # a subclass may inherit modes that it does not take
+    takes_mode = any(p.name == "render_mode" or p.kind is p.VAR_KEYWORD for p in parameters)
+    return {"render_mode": "rgb_array"} if "rgb_array" in modes and takes_mode else {}
 
 
 def _import_module(name: str) -> Callable[[], gymnasium.Env] | None:
