@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 ADJUSTABLE = ("steps", "log.", "checkpoint.", "logdir", "preset", "device")  # may differ when a run is resumed
+FACTORY = "factory:"  # prefix of `config.env` where `dreamer.Dreamer` was given a function
 FAULT = 1  # exit code
 
 
@@ -54,6 +55,7 @@ def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) ->
     with catch_stop_signals() as stop:
         trainer, environment = compose(config, folder=folder, env=env)
         try:
+            keep_interface(environment, config, folder)
             resumed = trainer.resume()
             total = steps_to_agent_steps(config.steps, environment.action_repeat)
             with Progress(total, start=trainer.counters, quiet=config.log.quiet) as progress:
@@ -72,6 +74,10 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
     from dreamer.training.state import Definition
     from dreamer.training.trainer import Schedule, Trainer
 
+    if isinstance(env, str) and env.startswith(FACTORY):
+        raise envs.EnvironmentFault(
+            f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"
+        )
     environment = envs.make(env, seed=config.seed, settings=config.environment)
     definition = Definition(config, environment.observation_spec, environment.action_spec)
     counts = definition.parameter_counts()
@@ -117,6 +123,27 @@ def keep_config(config: Config, folder: RunFolder) -> None:
     partial = folder.config.with_suffix(".partial")
     partial.write_text(to_yaml(config), encoding="utf-8")
     os.replace(partial, folder.config)
+
+
+def keep_interface(environment: Environment, config: Config, folder: RunFolder) -> None:
+    """Writes the environment's spaces into the run's folder, for `dreamer.load`; an old run's must be the same.
+
+    Raises:
+        ConfigChangedError: the environment is not the one that the run was started with.
+    """
+    from envs.space_json import FILE_NAME, Interface
+
+    path = folder.path / FILE_NAME
+    settings = config.environment
+    now = Interface.of(environment, image_size=settings.image_size, action_bound=settings.action_bound)
+    before = Interface.read(path) if path.exists() else now
+    for name in ("observation_space", "action_space"):
+        if getattr(before, name) != getattr(now, name):
+            raise ConfigChangedError(
+                f"{folder.path} was started with another environment: its {name.replace('_', ' ')} was "
+                f"{getattr(before, name)} and is {getattr(now, name)} now. Use the old one, or another --logdir."
+            )
+    now.write(path)
 
 
 def run_directory(config: Config) -> Path:

@@ -22,6 +22,7 @@ from envs.codec import ActionCodec
 from envs.environment import Simulator, State, Transition
 from envs.spaces import ImageSpec
 
+FRAME_RATE = 60.0  # of the console
 MAX_SETTLING_FRAMES = 16  # Q*bert needs 1, the other 56 games none
 
 
@@ -33,7 +34,6 @@ class AtariSimulator(Simulator):
     def __init__(self, protocol: AtariProtocol, *, seed: int, name: str) -> None:
         self._protocol = protocol
         self._actions = action_set(protocol)
-        self._codec = ActionCodec(spaces.Discrete(len(self._actions)))
         self._noop_random = np.random.RandomState(seed)  # as std::mt19937 with this seed
         self._sticky_random = np.random.RandomState(seed)
         self._sticky_threshold = float(np.float32(protocol.sticky)) * 2**32
@@ -45,9 +45,14 @@ class AtariSimulator(Simulator):
         self._frames = np.zeros((2, height, width, protocol.channels), np.uint8)
         self._lives = 0
         self._elapsed_frames = 0
-        self.observation_spec = {"image": ImageSpec(protocol.height, protocol.width, protocol.channels)}
+        image = ImageSpec(protocol.height, protocol.width, protocol.channels)
+        self.native_observation_space = spaces.Box(0, 255, image, np.uint8)
+        self.native_action_space = spaces.Discrete(len(self._actions))
+        self._codec = ActionCodec(self.native_action_space)
+        self.observation_spec = {"image": image}
         self.action_spec = self._codec.spec
         self.action_repeat = protocol.action_repeat
+        self.frame_rate = FRAME_RATE
         self.action_names = action_names(protocol)
         self.protocol = printed_protocol(protocol, name)
 

@@ -53,14 +53,21 @@ class DMCSimulator(Simulator):
         spec = self._env.action_spec()
         frames = self._env._step_limit
         low, high = _bounds(spec)
-        self._codec = ActionCodec(spaces.Box(low, high, dtype=np.float64))
+        self.native_action_space = spaces.Box(low, high, dtype=np.float64)
+        self._codec = ActionCodec(self.native_action_space)
         self.action_spec = self._codec.spec
         self.action_repeat = settings.action_repeat or ACTION_REPEAT
+        self.frame_rate = 1.0 / self._env.control_timestep()
         if self._is_vision:
             self.observation_spec = {"image": ImageSpec(self._size[0], self._size[1], 3)}
+            self.native_observation_space = spaces.Box(0, 255, (*self._size, 3), np.uint8)
         else:
             shapes = {key: part.shape for key, part in self._env.observation_spec().items()}
-            self.observation_spec = {key: VectorSpec(int(np.prod(shape))) for key, shape in shapes.items()}
+            sizes = {key: int(np.prod(shape)) for key, shape in shapes.items()}
+            self.observation_spec = {key: VectorSpec(size) for key, size in sizes.items()}
+            self.native_observation_space = spaces.Dict(
+                {key: spaces.Box(-np.inf, np.inf, (size,), np.float32) for key, size in sizes.items()}
+            )
         self.protocol = {
             "env": name,
             "domain": domain,

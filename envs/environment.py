@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from gymnasium import spaces
 from typing_extensions import override
 
 from envs.spaces import ActionSpec, ImageSpec, ObservationSpec, Timestep, VectorSpec
@@ -54,17 +55,23 @@ class Simulator(ABC):
     """One environment, without autoreset: what suites implement and `LoopEnvironment` drives.
 
     Attributes:
+        native_observation_space: of the observations as a user's code has them, before any codec.
+        native_action_space: of the actions as a user's code has them.
         observation_spec: kinds of the observation's arrays.
         action_spec: kinds of the action's parts.
         action_repeat: frames per agent step.
+        frame_rate: frames per second of real time.
         action_names: names of the discrete actions, where the suite has them.
         protocol: every value that defines the task, for the start-up plan.
         can_fork: whether `get_state` and `set_state` work.
     """
 
+    native_observation_space: spaces.Space
+    native_action_space: spaces.Space
     observation_spec: ObservationSpec
     action_spec: ActionSpec
     action_repeat: int = 1
+    frame_rate: float = 30.0
     action_names: list[str] | None = None
     protocol: dict[str, Any]
     can_fork: bool = False
@@ -113,9 +120,12 @@ class TimeLimit(Simulator):
         self._simulator = simulator
         self._limit = max_episode_steps
         self._elapsed = 0
+        self.native_observation_space = simulator.native_observation_space
+        self.native_action_space = simulator.native_action_space
         self.observation_spec = simulator.observation_spec
         self.action_spec = simulator.action_spec
         self.action_repeat = simulator.action_repeat
+        self.frame_rate = simulator.frame_rate
         self.action_names = simulator.action_names
         self.can_fork = simulator.can_fork
         self.protocol = simulator.protocol | {"max_episode_steps": max_episode_steps}
@@ -167,9 +177,12 @@ class Environment(ABC):
 
     Attributes:
         num_envs: `N`.
+        native_observation_space: of one environment's observations as a user's code has them, before any codec.
+        native_action_space: of one environment's actions as a user's code has them.
         observation_spec: kinds of the observation's arrays.
         action_spec: kinds of the action's parts.
         action_repeat: frames per agent step.
+        frame_rate: frames per second of real time.
         action_names: names of the discrete actions, where the suite has them.
         protocol: every value that defines the task, for the start-up plan.
         can_fork: whether `get_state` and `set_state` work, so that a resumed run is bitwise the uninterrupted one.
@@ -177,9 +190,12 @@ class Environment(ABC):
     """
 
     num_envs: int
+    native_observation_space: spaces.Space
+    native_action_space: spaces.Space
     observation_spec: ObservationSpec
     action_spec: ActionSpec
     action_repeat: int
+    frame_rate: float = 30.0
     action_names: list[str] | None
     protocol: dict[str, Any]
     can_fork: bool = False

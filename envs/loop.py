@@ -19,9 +19,12 @@ class LoopEnvironment(Environment):
         self._simulators = list(simulators)
         first = self._simulators[0]
         self.num_envs = len(self._simulators)
+        self.native_observation_space = first.native_observation_space
+        self.native_action_space = first.native_action_space
         self.observation_spec = first.observation_spec
         self.action_spec = first.action_spec
         self.action_repeat = first.action_repeat
+        self.frame_rate = first.frame_rate
         self.action_names = first.action_names
         self.protocol = first.protocol | {"num_envs": self.num_envs, "workers": "none"}
         self.can_fork = all(simulator.can_fork for simulator in self._simulators)

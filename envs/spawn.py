@@ -27,6 +27,8 @@ HOME = str(Path(__file__).resolve().parent.parent)  # the folder that holds our 
 class Description(NamedTuple):
     """What the parent process needs to know of a worker's simulator."""
 
+    native_observation_space: spaces.Space
+    native_action_space: spaces.Space
     action_spec: ActionSpec
     action_repeat: int
     action_names: list[str] | None
@@ -50,6 +52,8 @@ class SpawnEnvironment(VectorEnvironment):
         description: Description = env.call("describe")[0]
         protocol = description.protocol | {"workers": "spawn"}
         super().__init__(env, seed=[0] * len(factories), settings=EnvSettings(), protocol=protocol)
+        self.native_observation_space = description.native_observation_space
+        self.native_action_space = description.native_action_space
         self.action_spec = description.action_spec
         self.action_repeat = description.action_repeat
         self.action_names = description.action_names
@@ -104,7 +108,14 @@ class SimulatorEnv(gymnasium.Env):
     def describe(self) -> Description:
         """What the parent process needs to know."""
         simulator = self._simulator
-        return Description(simulator.action_spec, simulator.action_repeat, simulator.action_names, simulator.protocol)
+        return Description(
+            simulator.native_observation_space,
+            simulator.native_action_space,
+            simulator.action_spec,
+            simulator.action_repeat,
+            simulator.action_names,
+            simulator.protocol,
+        )
 
     @override
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:

@@ -46,9 +46,12 @@ class VectorEnvironment(Environment):
         self._observation_codec = ObservationCodec(env.single_observation_space, image_size=settings.image_size)
         self._action_codec = ActionCodec(env.single_action_space, bound=settings.action_bound)
         self.num_envs = env.num_envs
+        self.native_observation_space = env.single_observation_space
+        self.native_action_space = env.single_action_space
         self.observation_spec = self._observation_codec.spec
         self.action_spec = self._action_codec.spec
         self.action_repeat = action_repeat
+        self.frame_rate = env.metadata.get("render_fps") or Environment.frame_rate
         self.action_names = action_names
         self.protocol = protocol | {"num_envs": env.num_envs, "autoreset": self._mode.name.lower()}
         if self._mode is AutoresetMode.SAME_STEP and not self._can_reset_part and env.num_envs > 1:

@@ -63,9 +63,7 @@ def test_imagination_loss(case: str):
     data = below(load("losses"), "imag")
     inputs = {name: jnp.asarray(value) for name, value in below(data, "in").items()}
     config = BehaviorConfig()
-    config = dataclasses.replace(
-        config, critic=dataclasses.replace(config.critic, slow_target=case == "disc_slowtar")
-    )
+    config = dataclasses.replace(config, critic=dataclasses.replace(config.critic, slow_target=case == "disc_slowtar"))
     discrete = case != "cont"
     action = jax.nn.one_hot(inputs["action_index"], 6) if discrete else inputs["action"]
     dream = Dream(jnp.zeros((15, 5, 1)), action, inputs["rew"], inputs["con"])
@@ -165,7 +163,9 @@ def test_objective(name: str, monkeypatch: pytest.MonkeyPatch):
     params = jax.tree.map(jnp.asarray, agent_params(below(data, "param")))
     slow_critic = jax.tree.map(jnp.asarray, head_params(below(data, "param/slowval"), 3))
     fresh = definition.init(0)
-    jax.tree.map(lambda a, b: np.testing.assert_equal(a.shape, b.shape), fresh.params, _with_empty(fresh.params, params))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_equal(a.shape, b.shape), fresh.params, _with_empty(fresh.params, params)
+    )
     before = return_range(data, "in/retnorm_")
     state = fresh._replace(params=_with_empty(fresh.params, params), slow_critic=slow_critic, return_range=before)
 
