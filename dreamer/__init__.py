@@ -1,7 +1,7 @@
 """DreamerV3 in JAX: a world model learns from gymnasium experience, and an agent learns inside it.
 
-`python -m dreamer.train --env atari_pong` trains; `dreamer.Dreamer(env=..., size="1m").learn(steps=30_000)` does so from
-Python; `dreamer.load("runs/x")` gives a trained agent. Importing the package loads no JAX; its attributes do.
+`python -m dreamer.train --env atari_pong` trains; `dreamer.Dreamer(env=..., size="1m").learn(steps=30_000)` does so
+from Python; `dreamer.load("runs/x")` gives a trained agent. Importing the package loads no JAX; its attributes do.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class CriticConfig:
 
 @dataclass(frozen=True)
 class ReturnNormConfig:
-    """Percentile range by which returns are scaled (Nature 2025, equation 7)."""
+    """Percentile range by which returns are scaled (Nature 2025, "Actor learning")."""
 
     rate: float = 0.01
     low: float = 5.0  # percentile

@@ -26,7 +26,8 @@ class ActionDistribution(NamedTuple):
 
     def sample(self, noise: ActionNoise | None) -> Float[Array, "*N A"]:
         """A flat action vector; None takes the mode."""
-        noise = (None,) * len(self.parts) if noise is None else noise
+        if noise is None:
+            return jnp.concatenate([part.sample(None) for part in self.parts], axis=-1)
         return jnp.concatenate([part.sample(n) for part, n in zip(self.parts, noise, strict=True)], axis=-1)
 
     def log_prob(self, action: Float[Array, "*N A"]) -> Float[Array, "*N"]:

@@ -90,7 +90,9 @@ class Behavior(nnx.Module):
         slow_critic: TwoHotHead,
         return_range: ReturnRange,
     ) -> BehaviorLoss:
-        """Actor and critic on imagined rollouts, critic on replayed ones too (Nature 2025, equations 5 to 7).
+        """Actor and critic on imagined rollouts, critic on replayed ones too.
+
+        Source: Nature 2025, "Critic learning" and "Actor learning".
 
         Args:
             dream: rollouts from every replayed latent, in the order of `[B, T]`.

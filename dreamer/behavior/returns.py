@@ -20,7 +20,7 @@ def lambda_return(
     discount: float,
     lam: float,
 ) -> Float[Array, "N T1"]:
-    """Returns `R_0 .. R_{T-2}` (Nature 2025, equation 6), for imagination and replay alike.
+    """Returns `R_0 .. R_{T-2}` (Nature 2025, "Critic learning"), for imagination and replay alike.
 
     `R_t = r_{t+1} + discount (1 - terminal_{t+1}) ((1 - k_{t+1}) bootstrap_{t+1} + k_{t+1} R_{t+1})` with
     `k_t = lam (1 - last_t)` and `R_{T-1} = bootstrap_{T-1}`. Index t is a point in time: reward, terminal and last came

@@ -173,7 +173,7 @@ def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 C"]:
 
 
 def symlog(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
-    """`sign(x) log(1 + |x|)` (Nature 2025, equation 9)."""
+    """`sign(x) log(1 + |x|)` (Nature 2025, "Robust predictions")."""
     return jnp.sign(x) * jnp.log1p(jnp.abs(x))
 
 

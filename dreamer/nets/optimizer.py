@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from dreamer.config import OptimizerConfig
+
+Tree = dict[str, Any]  # nested dict of arrays
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -23,6 +27,19 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     )
 
 
+def descend(
+    optimizer: optax.GradientTransformation, gradient: Tree, state: optax.OptState, params: Tree
+) -> tuple[Tree, optax.OptState]:
+    """One step down the gradient: the new parameters and the new state of the optimizer."""
+    updates, state = optimizer.update(gradient, state, params)
+    return jax.tree.map(jnp.add, params, updates), state
+
+
+def moving_average(new: Tree, old: Tree, *, rate: float) -> Tree:
+    """`rate * new + (1 - rate) * old`, leaf by leaf: how a slow copy follows."""
+    return jax.tree.map(lambda a, b: rate * a + (1.0 - rate) * b, new, old)
+
+
 def clip_by_tensor_norm(clip: float, *, floor: float) -> optax.GradientTransformation:
     """Limits every gradient's norm to `clip` times its parameter's norm, tensor by tensor.
 
@@ -33,7 +50,7 @@ def clip_by_tensor_norm(clip: float, *, floor: float) -> optax.GradientTransform
         limit = clip * jnp.maximum(floor, jnp.linalg.norm(parameter.reshape(-1)))
         return gradient / jnp.maximum(1.0, jnp.linalg.norm(gradient.reshape(-1)) / limit)
 
-    def update(updates: optax.Updates, state: optax.EmptyState, params: optax.Params | None = None):
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return jax.tree.map(clip_one, updates, params), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dreamer.data.prefetch import ReplayStream
@@ -64,7 +65,7 @@ class Learner:
         if REFRESHED + "env" in arrays:
             self._refreshed = Refreshed(
                 Positions(*(arrays[REFRESHED + name] for name in Positions._fields)),
-                CompactLatent(*(arrays[REFRESHED + name] for name in CompactLatent._fields)),
+                CompactLatent(*(jnp.asarray(arrays[REFRESHED + name]) for name in CompactLatent._fields)),
             )
 
     def _hand_back(self) -> None:

@@ -70,8 +70,11 @@ class Definition:
         return nnx.merge(self._critic_graph, nnx.State(params))
 
     def init(self, seed: int) -> TrainState:
-        """A fresh train state; the slow critic starts as a copy of the critic."""
-        return jax.jit(self._init)(jax.random.key(seed))
+        """A fresh train state; the slow critic starts as a copy of the critic.
+
+        It is committed to the first device, as a restored one is: the update is compiled once for both.
+        """
+        return jax.device_put(jax.jit(self._init)(jax.random.key(seed)), jax.devices()[0])
 
     def _init(self, key: Array) -> TrainState:
         init_key, run_key = jax.random.split(key)
@@ -93,16 +96,11 @@ class Definition:
     def parameter_counts(self) -> dict[str, int]:
         """Number of parameters by module; the slow critic is not counted."""
         params = self.abstract().params
-        modules = {
-            "encoder": params["world"]["encoder"],
-            "dynamics": params["world"]["rssm"],
-            "decoder": params["world"]["decoder"],
-            "reward": params["world"]["reward_head"],
-            "continue": params["world"]["continue_head"],
-            "actor": params["behavior"]["actor"],
-            "critic": params["behavior"]["critic"],
-        }
-        counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in modules.items()}
+        names = {"rssm": "dynamics", "reward_head": "reward", "continue_head": "continue"}
+        counts: dict[str, int] = {}
+        for module, tree in (params["world"] | params["behavior"]).items():
+            name = names[module] if module in names else module
+            counts[name] = sum(leaf.size for leaf in jax.tree.leaves(tree))
         return {**counts, "total": sum(counts.values())}
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from dreamer.behavior.actor import draw_action_noise
 from dreamer.behavior.model import BehaviorLoss, DreamNoise, imagine
+from dreamer.nets.optimizer import descend, moving_average
 from dreamer.training.state import Definition, Params, TrainState, compute_dtype
 from dreamer.types import Batch, CompactLatent, Latent
 from dreamer.world.model import WorldLoss
@@ -41,10 +42,9 @@ def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple
     """
     loss = objective(definition, state, batch)
     (total, losses), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    updates, optimizer = definition.optimizer.update(gradient, state.optimizer, state.params)
-    params = optax.apply_updates(state.params, updates)
+    params, optimizer = descend(definition.optimizer, gradient, state.optimizer, state.params)
     slow_rate = definition.config.behavior.critic.slow_rate
-    slow_critic = optax.incremental_update(params["behavior"]["critic"], state.slow_critic, slow_rate)
+    slow_critic = moving_average(params["behavior"]["critic"], state.slow_critic, rate=slow_rate)
 
     world, behavior = losses
     terms = {f"loss/{name}": jnp.mean(term) for name, term in (world.terms | behavior.terms).items()}

@@ -66,7 +66,9 @@ class WorldModel(nnx.Module):
         )
 
     def loss(self, batch: Batch, uniform: Float[Array, "B T S"] | None) -> WorldLoss:
-        """Reconstruction, reward and continuation on posterior features, and both sides of the KL (equations 2 to 4).
+        """Reconstruction, reward and continuation on posterior features, and both sides of the KL.
+
+        Source: Nature 2025, "World model learning".
 
         Args:
             batch: replayed sequences.

@@ -13,10 +13,10 @@ from dreamer.config import ActorConfig
 from dreamer.nets.distributions import Normal, OneHot
 from dreamer.nets.heads import ContinueHead, TwoHotHead
 from dreamer.types import Latent
+from dreamer.world import rssm as rssm_module
 from dreamer.world.decoder import Decoder
 from dreamer.world.encoder import Encoder
 from dreamer.world.model import WorldModel
-from dreamer.world.rssm import RSSM as RSSMModule
 from tests.golden.reference import (
     CONFIG,
     CONTINUOUS,
@@ -39,9 +39,9 @@ RNGS = nnx.Rngs(0)
 WIDTHS = {"cont": (2, 16), "disc": (6, 256)}  # action, tokens
 
 
-def rssm(data: dict[str, np.ndarray], case: str) -> RSSMModule:
+def rssm(data: dict[str, np.ndarray], case: str) -> rssm_module.RSSM:
     action_size, token_size = WIDTHS[case]
-    module = RSSMModule(RSSM, token_size=token_size, action_size=action_size, rngs=RNGS)
+    module = rssm_module.RSSM(RSSM, token_size=token_size, action_size=action_size, rngs=RNGS)
     return filled(module, rssm_params(below(data, f"{case}/param")))
 
 

@@ -59,7 +59,7 @@ def test_resume_is_bitwise(env: str, tmp_path: Path):
 
 
 def test_several_environments_resume(tmp_path: Path):
-    """The clock of the updates: it starts with 64 starts of 17 steps in 3 streams (step 114), then ticks every 4 steps."""
+    """The clock of the updates: it starts with 64 starts in 3 streams (step 114), then ticks every 4 steps."""
     arguments = ["--env", "CartPole-v1", *BASE, "--environment.num-envs", "3", "--logdir", str(tmp_path / "run")]
     assert main([*arguments, "--steps", "240"]) == 0
     assert main([*arguments, "--steps", "360"]) == 0
