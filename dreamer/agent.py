@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array
 
+from dreamer.evaluation import Evaluation, evaluate
 from dreamer.presets import from_yaml, to_yaml
 from dreamer.training.checkpoint import CheckpointError, Checkpoints, restore
 from dreamer.training.counters import Counters
@@ -26,8 +27,6 @@ from envs.space_json import FILE_NAME, Interface
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from dreamer.evaluate import Evaluation
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"  # in the folder of a run, and of a saved agent
 SAMPLING_KEY = 0x61676E74  # sub-seed of an agent's randomness
@@ -140,9 +139,7 @@ class Agent:
         seed: int = 1,
         video: str | Path | None = None,
     ) -> Evaluation:
-        """Plays complete episodes; see `dreamer.evaluate.evaluate`. `env` is by default the one it was trained in."""
-        from dreamer.evaluate import evaluate
-
+        """Plays complete episodes; see `dreamer.evaluation.evaluate`. `env` is by default the one it was trained in."""
         return evaluate(self, env, episodes=episodes, deterministic=deterministic, seed=seed, video=video)
 
     def save(self, path: str | Path) -> Path:

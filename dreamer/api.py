@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dreamer.train import FACTORY, run_directory, select_device, train
+from dreamer.config import FACTORY
+from dreamer.train import run_directory, select_device, train
 from dreamer.validation import resolve
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dreamer.cli import parse
-from dreamer.config import Config
+from dreamer.config import FACTORY, Config
 from dreamer.plan import startup_plan
 from dreamer.presets import diff, from_yaml, to_yaml
 from dreamer.validation import steps_to_agent_steps
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 ADJUSTABLE = ("steps", "log.", "checkpoint.", "logdir", "preset", "device")  # may differ when a run is resumed
-FACTORY = "factory:"  # prefix of `config.env` where `dreamer.Dreamer` was given a function
 FAULT = 1  # exit code
 
 
@@ -41,7 +40,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with RunFolder(run_directory(config)) as folder:
             return train(config, folder=folder, env=config.env)
-    except (CheckpointError, ConfigChangedError, EnvironmentFault, RunFolderError, RunLockedError) as error:
+    except (
+        CheckpointError,
+        ConfigChangedError,
+        DeviceError,
+        EnvironmentFault,
+        RunFolderError,
+        RunLockedError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAULT
 
@@ -78,6 +84,7 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
         raise envs.EnvironmentFault(
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"
         )
+    device = device_name(config)  # first: without one nothing below makes sense
     environment = envs.make(env, seed=config.seed, settings=config.environment)
     definition = Definition(config, environment.observation_spec, environment.action_spec)
     counts = definition.parameter_counts()
@@ -87,7 +94,7 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
         observation_spec=environment.observation_spec,
         action_spec=environment.action_spec,
         protocol=environment.protocol,
-        device=device_name(config),
+        device=device,
         parameter_counts=counts,
         action_repeat=environment.action_repeat,
         logdir=folder.path,
@@ -158,13 +165,27 @@ def select_device(config: Config) -> None:
         os.environ["JAX_PLATFORMS"] = PLATFORMS[config.device]
 
 
+class DeviceError(RuntimeError):
+    """The wanted kind of device is not there."""
+
+
 def device_name(config: Config) -> str:
-    """The device in words, with the precision of the computation."""
+    """The device in words, with the precision of the computation.
+
+    Raises:
+        DeviceError: JAX finds no device of the wanted kind.
+    """
     import jax
 
     from dreamer.training.state import compute_dtype
 
-    device = jax.devices()[0]
+    try:
+        device = jax.devices()[0]
+    except (AssertionError, RuntimeError) as error:  # JAX asserts where no plugin of that kind is installed
+        raise DeviceError(
+            f"JAX finds no {config.device}: install its extra (pip install 'dreamer-jax[cuda]' or 'dreamer-jax[tpu]') "
+            "and driver, or use --device cpu."
+        ) from error
     cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
     return f"{device.device_kind}{cores}, {compute_dtype(config).name}"
 

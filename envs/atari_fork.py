@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from envs.area import AreaResize
 from envs.arrays import load_random_state, random_state_array
-from envs.atari import AtariProtocol, action_names, action_set, load_game, printed_protocol
+from envs.atari_protocol import AtariProtocol, action_names, action_set, load_game, printed_protocol
 from envs.codec import ActionCodec
 from envs.environment import Simulator, State, Transition
 from envs.spaces import ImageSpec

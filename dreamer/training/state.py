@@ -99,7 +99,7 @@ class Definition:
         names = {"rssm": "dynamics", "reward_head": "reward", "continue_head": "continue"}
         counts: dict[str, int] = {}
         for module, tree in (params["world"] | params["behavior"]).items():
-            name = names[module] if module in names else module
+            name: str = names.get(module) or module
             counts[name] = sum(leaf.size for leaf in jax.tree.leaves(tree))
         return {**counts, "total": sum(counts.values())}
 

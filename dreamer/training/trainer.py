@@ -78,7 +78,13 @@ class Trainer:
         self.counters, self.last_score = Counters(), None
 
     def run(self, *, stop: Callable[[], bool], progress: Progress) -> None:
-        """Trains until the budget is spent or `stop()`; logs, and saves on schedule and at the end."""
+        """Trains until the budget is spent or `stop()`; logs, and saves on schedule and at the end.
+
+        A run that is already at its end is left as it is.
+        """
+        if self.counters.agent_steps >= self._schedule.total_steps:
+            self._stream.close()
+            return
         resumed_at = self.counters if self.counters.agent_steps else None
         self._log = MetricsLogger(self._folder.path, env=self._config.env, seed=self._config.seed, resume_at=resumed_at)
         logged = saved = time.monotonic()
@@ -140,6 +146,7 @@ class Trainer:
         abstract = {"train": self._definition.abstract(), "carry": self._collector.carry}
         restored = restore(path, abstract_arrays=abstract)
         self._folder.require_owner(restored.meta["run_id"], source=str(path))
+        self._manifests[str(path)] = restored.meta["replay"]  # its chunk files stay as long as it does
         return self._continue_from(restored)
 
     def _continue_from(self, restored: Restored) -> str:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageSequence
 
 import dreamer
-from dreamer.evaluate import main, resize
+from dreamer.evaluate import main
+from dreamer.evaluation import resize
 
 
 @pytest.fixture

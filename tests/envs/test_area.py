@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs import atari
 from envs.area import AreaResize
+from envs.atari import AtariImages, native_vector_env
+from envs.atari_protocol import atari_protocol
 from envs.environment import EnvSettings
 
 
@@ -15,8 +16,8 @@ from envs.environment import EnvSettings
 def test_resizes_as_ale_py_to_the_last_bit(size, grayscale):
     def frames(height, width):
         settings = EnvSettings(image_size=(height, width), grayscale=grayscale)
-        protocol = atari.atari_protocol("atari_seaquest", settings)
-        env = atari.AtariImages(atari.native_vector_env(protocol, num_envs=1), protocol)
+        protocol = atari_protocol("atari_seaquest", settings)
+        env = AtariImages(native_vector_env(protocol, num_envs=1), protocol)
         yield env.reset(seed=np.array([1]))[0][0]
         rng = np.random.default_rng(0)
         for _ in range(60):

@@ -7,8 +7,9 @@ import pytest
 from ale_py import roms
 
 import envs
-from envs import atari
+from envs.atari import AtariImages, native_vector_env
 from envs.atari_fork import AtariSimulator
+from envs.atari_protocol import ATARI_26, ATARI_57, atari_protocol
 from envs.environment import EnvironmentFault, EnvSettings
 from envs.loop import LoopEnvironment
 from envs.spaces import ImageSpec, action_width
@@ -16,13 +17,13 @@ from envs.vector import VectorEnvironment
 
 
 def single(name, *, seed=7, **settings):
-    protocol = atari.atari_protocol(name, EnvSettings(**settings))
+    protocol = atari_protocol(name, EnvSettings(**settings))
     return LoopEnvironment([AtariSimulator(protocol, seed=seed, name=name)])
 
 
 def native(name, *, seed=7, **settings):
-    protocol = atari.atari_protocol(name, EnvSettings(**settings))
-    env = atari.AtariImages(atari.native_vector_env(protocol, num_envs=1), protocol)
+    protocol = atari_protocol(name, EnvSettings(**settings))
+    env = AtariImages(native_vector_env(protocol, num_envs=1), protocol)
     return VectorEnvironment(env, seed=np.array([seed]), settings=EnvSettings(), protocol={"env": name})
 
 
@@ -89,7 +90,7 @@ def test_a_restored_game_goes_on_bit_by_bit(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("game", atari.ATARI_57)
+@pytest.mark.parametrize("game", ATARI_57)
 def test_every_restored_game_goes_on_bit_by_bit(game):
     assert_restorable(f"atari_{game}")
 
@@ -174,9 +175,9 @@ def test_one_env_forks_and_several_do_not():
 
 
 def test_every_published_game_exists():
-    assert len(set(atari.ATARI_26)) == 26
-    assert len(set(atari.ATARI_57)) == 57
-    assert set(atari.ATARI_57) <= set(roms.get_all_rom_ids())
+    assert len(set(ATARI_26)) == 26
+    assert len(set(ATARI_57)) == 57
+    assert set(ATARI_57) <= set(roms.get_all_rom_ids())
 
 
 def test_mistakes_are_named():

@@ -156,7 +156,16 @@ def test_finished_run_says_so_and_can_be_extended(tmp_path: Path, capsys: pytest
     loud = [flag for flag in BASE if flag != "--log.quiet"]
     arguments = ["--env", "CartPole-v1", *loud, "--logdir", str(tmp_path / "run")]
     assert main([*arguments, "--steps", "90"]) == 0
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.*") if path.name != "config.yaml"}
     assert main([*arguments, "--steps", "90"]) == 0
     assert "done: 90 agent steps" in capsys.readouterr().out
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in files.items())
     assert main([*arguments, "--steps", "120"]) == 0
     assert "done: 120 agent steps" in capsys.readouterr().out
+
+
+def test_missing_device_is_one_sentence(tmp_path: Path):
+    command = ["--env", "CartPole-v1", *BASE, "--device", "tpu", "--logdir", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-m", "dreamer.train", *command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: JAX finds no tpu: install its extra")
