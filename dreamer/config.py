@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+FACTORY = "factory:"  # prefix of `Config.env` where `dreamer.Dreamer` was given a function
+
 
 @dataclass(frozen=True)
 class RSSMConfig:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dreamer.config import Config
+from dreamer.config import Config, ReplayConfig
 from dreamer.validation import steps_to_agent_steps
 from envs.spaces import ActionSpec, DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, action_width
 
@@ -74,7 +74,7 @@ def startup_plan(
         "observation": describe_spec(observation_spec),
         "action": describe_spec(action_spec),
         "encoder": describe_encoders(observation_spec),
-        "protocol": ", ".join(f"{key} {value}" for key, value in protocol.items()),
+        "protocol": describe_protocol(protocol),
         "model": describe_model(config.size, parameter_counts),
         "updates": describe_ratio(config, action_repeat=action_repeat),
         "steps": describe_budget(config, action_repeat=action_repeat),
@@ -117,6 +117,11 @@ def describe_encoders(observation_spec: ObservationSpec) -> str:
     return "; ".join(parts)
 
 
+def describe_protocol(protocol: Mapping[str, Any]) -> str:
+    """`env CartPole-v1, action_repeat 1`: what the environment does, without what it leaves alone."""
+    return ", ".join(f"{key} {value}" for key, value in protocol.items() if value not in (None, "none"))
+
+
 def describe_model(size: str, parameter_counts: Mapping[str, int]) -> str:
     """Size, exact total and the share of each module."""
     modules = ", ".join(f"{name} {count:,}" for name, count in parameter_counts.items())
@@ -133,11 +138,17 @@ def describe_ratio(config: Config, *, action_repeat: int) -> str:
 def describe_budget(config: Config, *, action_repeat: int) -> str:
     """The length of the run in all three counters."""
     agent_steps = steps_to_agent_steps(config.steps, action_repeat)
-    updates = agent_steps * config.train_ratio / (config.replay.batch_size * config.replay.batch_length)
+    trained_steps = max(0, agent_steps - prefill_steps(config.replay, num_envs=config.environment.num_envs))
+    updates = trained_steps * config.train_ratio / (config.replay.batch_size * config.replay.batch_length)
     frames = agent_steps * action_repeat
     return (
         f"{agent_steps:,} agent steps = {frames:,} frames (action repeat {action_repeat}), about {updates:,.0f} updates"
     )
+
+
+def prefill_steps(replay: ReplayConfig, *, num_envs: int) -> int:
+    """Agent steps before the first update; the last T of every environment start no sequence (see `Replay.ready`)."""
+    return (replay.batch_size + num_envs) * replay.batch_length
 
 
 def describe_memory(steps: int, *, step_bytes: int, chunk: int, limit: int) -> str:

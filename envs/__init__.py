@@ -4,8 +4,8 @@ Importing this package is cheap: gymnasium and the simulators are imported when 
 
 Files, in reading order: `spaces` (the vocabulary), `environment` (the interface), `registry` (names), `codec` and
 `image` (spaces to arrays and back), `loop` (simulators of this process), `vector` (gymnasium vector environments),
-`spawn` (worker processes), then the suites `gym`, `atari` with `atari_fork` and `area`, `dmc` with `rendering`, and the
-test environments `dummy` and `probe`.
+`spawn` (worker processes), then the suites `gym`, `atari` with `atari_protocol`, `atari_fork` and `area`, `dmc` with
+`rendering`, and the test environments `dummy` and `probe`.
 """
 
 from __future__ import annotations

@@ -129,17 +129,17 @@ def imagine(world: World, actor: Actor, start: Latent, noise: DreamNoise, *, hor
     DreamerV3 learns by REINFORCE, so no gradient is needed here: call it on stopped parameters and latents.
     """
 
-    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[Latent, Array]]:
-        action = actor(world.features(latent)).sample(noise.action)
-        return world.imagine(latent, action, noise.prior), (latent, action)
+    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[Array, Array]]:
+        features = world.features(latent)
+        action = actor(features).sample(noise.action)
+        return world.imagine(latent, action, noise.prior), (features, action)
 
     before, at_end = (jax.tree.map(lambda x: x[:horizon], noise), jax.tree.map(lambda x: x[-1], noise.action))
-    last, (latents, actions) = jax.lax.scan(step, start, before, length=horizon)
-    last_action = actor(world.features(last)).sample(at_end)
-    latents, actions = jax.tree.map(
-        lambda path, end: jnp.concatenate([path, end[None]]).swapaxes(0, 1), (latents, actions), (last, last_action)
+    last, path = jax.lax.scan(step, start, before, length=horizon)
+    end = world.features(last)
+    features, actions = jax.tree.map(
+        lambda path, end: jnp.concatenate([path, end[None]]).swapaxes(0, 1), path, (end, actor(end).sample(at_end))
     )
-    features = world.features(latents)
     return Dream(features, actions, world.reward(features), world.continue_prob(features))
 
 

@@ -62,21 +62,36 @@ class BlockLinear(nnx.Module):
 
     def __call__(self, x: Float[Array, "*N I"]) -> Float[Array, "*N O"]:
         """The affine map, block by block."""
-        y = _block_product(x, self.kernel[...].astype(x.dtype))
-        return y + _along_last(self.bias[...], y)
+        return join_blocks(self.on_blocks(split_blocks(x, self.kernel.shape[0])))
 
-    def with_shared(self, x: Float[Array, "*N I"], shared: Float[Array, "*N U"]) -> Float[Array, "*N O"]:
-        """Block g takes in `concat[x_g, shared]`: the shared rows of all blocks make one dense product, no copies."""
-        kernel = self.kernel[...].astype(x.dtype)
-        own = kernel.shape[1] - shared.shape[-1]
+    def on_blocks(self, parts: Float[Array, "G *N I_G"]) -> Float[Array, "G *N O_G"]:
+        """The same with the blocks in front, the order in which the product needs no transposition."""
+        y = _block_product(parts, self.kernel[...].astype(parts.dtype))
+        bias = self.bias[...].astype(y.dtype).reshape(y.shape[0], *[1] * (y.ndim - 2), -1)
+        return y + bias
+
+    def with_shared(self, parts: Float[Array, "G *N I_G"], shared: Float[Array, "*N U"]) -> Float[Array, "*N O"]:
+        """Block g takes in `concat[part g, shared]`: the shared rows of all blocks make one dense product."""
+        kernel = self.kernel[...].astype(parts.dtype)
+        own = parts.shape[-1]
         dense = kernel[:, own:].swapaxes(0, 1).reshape(shared.shape[-1], -1)
-        y = _block_product(x, kernel[:, :own]) + shared @ dense
+        y = join_blocks(_block_product(parts, kernel[:, :own])) + shared @ dense
         return y + _along_last(self.bias[...], y)
 
 
-def _block_product(x: Float[Array, "*N I"], kernel: Float[Array, "G I_G O_G"]) -> Float[Array, "*N O"]:
-    parts = x.reshape(*x.shape[:-1], kernel.shape[0], -1)
-    return jnp.einsum("...gi,gio->...go", parts, kernel).reshape(*x.shape[:-1], -1)
+def split_blocks(x: Float[Array, "*N D"], blocks: int) -> Float[Array, "G *N D_G"]:
+    """Cuts the last axis into consecutive blocks and brings them to the front."""
+    return jnp.moveaxis(x.reshape(*x.shape[:-1], blocks, -1), -2, 0)
+
+
+def join_blocks(parts: Float[Array, "G *N D_G"]) -> Float[Array, "*N D"]:
+    """Inverse of `split_blocks`."""
+    y = jnp.moveaxis(parts, 0, -2)
+    return y.reshape(*y.shape[:-2], -1)
+
+
+def _block_product(parts: Float[Array, "G *N I_G"], kernel: Float[Array, "G I_G O_G"]) -> Float[Array, "G *N O_G"]:
+    return jnp.einsum("g...i,gio->g...o", parts, kernel)
 
 
 class RMSNorm(nnx.Module):

@@ -16,12 +16,22 @@ from rich.text import Text
 from dreamer.training.counters import START, Counters
 
 WINDOW_SECONDS = 30.0  # over which rates are measured
+ETA_SECONDS = 5.0  # of samples; a rate over less says little about the rest of the run
 PLAIN_SECONDS = 30.0  # between plain lines
+SAVING = "saving"  # a phase that is soon over: one plain line is enough
 
 
 class _Sample(NamedTuple):
     seconds: float
     counters: Counters
+
+
+class _Rates(NamedTuple):
+    """Per second, measured over so many seconds."""
+
+    seconds: float
+    agent_steps: float
+    env_frames: float
 
 
 class Progress:
@@ -70,17 +80,17 @@ class Progress:
     def line(self) -> str:
         """The progress as one line of text, what matters most first: a narrow terminal cuts the end."""
         now, counters = time.monotonic(), self._counters
-        steps_per_second, frames_per_second = self._rates(now, counters)
+        rates = self._rates(now, counters)
         parts = [
             self._phase if self._phase == "training" else f"{self._phase}... {_duration(now - self._phase_start)}",
             f"{100 * min(1.0, counters.agent_steps / max(1, self._total_steps)):.1f}%",
         ]
-        if steps_per_second > 0:
-            parts.append(f"ETA {_duration((self._total_steps - counters.agent_steps) / steps_per_second)}")
+        if rates.agent_steps > 0 and rates.seconds >= ETA_SECONDS:
+            parts.append(f"ETA {_duration((self._total_steps - counters.agent_steps) / rates.agent_steps)}")
         if self._score is not None:
             parts.append(f"score {self._score:,.1f}")
-        if frames_per_second > 0:
-            parts.append(f"{frames_per_second:,.0f} frames/s")
+        if rates.env_frames > 0:
+            parts.append(f"{rates.env_frames:,.0f} frames/s")
         parts += [f"{name} {value:,}" for name, value in counters._asdict().items()]
         return " | ".join(parts)
 
@@ -105,9 +115,9 @@ class Progress:
             self._ended.set()
             self._plain.join()
             self._plain = None
-            self._print_plain()
+            self._print_again()
 
-    def _rates(self, now: float, counters: Counters) -> tuple[float, float]:
+    def _rates(self, now: float, counters: Counters) -> _Rates:
         """Agent steps and frames per second over the window."""
         with self._samples_lock:
             self._samples.append(_Sample(now, counters))
@@ -117,7 +127,7 @@ class Progress:
         seconds = max(now - first.seconds, 1e-9)
         steps = counters.agent_steps - first.counters.agent_steps
         frames = counters.env_frames - first.counters.env_frames
-        return steps / seconds, frames / seconds
+        return _Rates(seconds, steps / seconds, frames / seconds)
 
     def _render(self) -> Text:
         return Text(self.line(), no_wrap=True, overflow="ellipsis")
@@ -125,9 +135,13 @@ class Progress:
     def _print_plain(self) -> None:
         self._console.print(f"{time.strftime('%H:%M:%S')} {self.line()}", markup=False)
 
+    def _print_again(self) -> None:
+        if self._phase != SAVING:
+            self._print_plain()
+
     def _print_regularly(self) -> None:
         while not self._ended.wait(PLAIN_SECONDS):
-            self._print_plain()
+            self._print_again()
 
 
 def _duration(seconds: float) -> str:

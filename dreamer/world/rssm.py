@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from dreamer.config import RSSMConfig
 from dreamer.nets.distributions import OneHot
-from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm
+from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm, join_blocks, split_blocks
 from dreamer.types import Latent
 
 
@@ -101,15 +101,15 @@ class RSSM(nnx.Module):
 
         Every block also sees the projections of h, z and a.
         """
-        deter, blocks = latent.deter, self.config.blocks
         flat_stoch = latent.stoch.reshape(*latent.stoch.shape[:-2], -1)
-        shared = jnp.concatenate([self.deter_in(deter), self.stoch_in(flat_stoch), action_part], axis=-1)
+        shared = jnp.concatenate([self.deter_in(latent.deter), self.stoch_in(flat_stoch), action_part], axis=-1)
+        deter = split_blocks(latent.deter, self.config.blocks)  # [G, N, D / G]
         hidden = jax.nn.silu(self.gru_norm(self.gru_hidden.with_shared(deter, shared)))
-        gates = self.gru_gates(hidden).reshape(*deter.shape[:-1], blocks, 3, -1)
-        reset, candidate, update = (gates[..., index, :].reshape(deter.shape) for index in range(3))
+        gates = self.gru_gates.on_blocks(split_blocks(hidden, self.config.blocks))
+        reset, candidate, update = jnp.split(gates, 3, axis=-1)
         candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
         update = jax.nn.sigmoid(update - 1.0)
-        return update * candidate + (1.0 - update) * deter
+        return join_blocks(update * candidate + (1.0 - update) * deter)
 
     def _posterior(self, deter: Float[Array, "*N D"], token_part: Float[Array, "*N U"]) -> OneHot:
         hidden = self.posterior_in.activate(self.posterior_in.linear.head(deter) + token_part)

@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
 import pytest
 
+from dreamer.config import ReplayConfig
 from dreamer.data.layout import StepLayout
+from dreamer.data.replay import Replay
 from dreamer.plan import (
     Machine,
+    describe_budget,
     describe_encoders,
+    describe_protocol,
     describe_ratio,
     measure_machine,
     memory_limit,
+    prefill_steps,
     replay_bytes_per_step,
     startup_plan,
 )
+from dreamer.types import CompactLatent
 from dreamer.validation import resolve
-from envs.spaces import DiscreteSpec, ImageSpec, VectorSpec, action_width
+from envs.spaces import DiscreteSpec, ImageSpec, Timestep, VectorSpec, action_width
 
 ROOMY = Machine(memory_limit=10**12, disk_free=10**12)
 
@@ -67,6 +75,29 @@ def test_updates_per_agent_step_and_frame():
     assert describe_ratio(config, action_repeat=1).startswith("1 update per 1 agent step = 1 frame ")
 
 
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_updates_begin_when_the_replay_is_ready(num_envs):
+    config = ReplayConfig(capacity=1000, chunk=8, batch_size=3, batch_length=4)
+    layout = StepLayout({}, action=1, deter=1, stoch=1)
+    replay = Replay(layout, num_envs=num_envs, config=config, seed=0, directory=None)
+    nothing = np.zeros(num_envs)
+    timestep = Timestep({}, nothing.astype(np.float32), *[nothing.astype(bool)] * 3)
+    latent = CompactLatent(np.zeros((num_envs, 1), ml_dtypes.bfloat16), np.zeros((num_envs, 1), np.uint8))
+    while not replay.ready:
+        replay.add(timestep, action=np.zeros((num_envs, 1), np.float32), latent=latent)
+    assert replay.num_steps == prefill_steps(config, num_envs=num_envs)
+
+
+def test_a_budget_within_the_prefill_has_no_updates():
+    config = resolve({"env": "atari_pong", "steps": "1100"})
+    assert describe_budget(config, action_repeat=4).endswith("about 0 updates")
+
+
+def test_protocol_leaves_out_what_is_not_done():
+    protocol = {"env": "x", "image_size": None, "resize": "none", "noops": 0, "life_loss": False}
+    assert describe_protocol(protocol) == "env x, noops 0, life_loss False"
+
+
 def test_plan_names_everything_a_user_asks_for():
     text = plan(resolve({"env": "atari100k_pong"}))
     for part in (
@@ -76,7 +107,7 @@ def test_plan_names_everything_a_user_asks_for():
         "image -> CNN",
         "sticky 0.25, noops 30",
         "12m, 1,234,567 parameters (rssm 1,000,000, actor 234,567)",
-        "100,000 agent steps = 400,000 frames (action repeat 4), about 12,500 updates",
+        "100,000 agent steps = 400,000 frames (action repeat 4), about 12,364 updates",
         "100,000 steps x 16,495 B = 1.6 GB when full",
         "1.6 GB of 1.0 TB: fits",
     ):

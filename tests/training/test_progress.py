@@ -17,8 +17,10 @@ from dreamer.training.progress import Progress
 
 SCRIPT = """
     import time
+    from dreamer.training import progress as progress_module
     from dreamer.training.counters import Counters
     from dreamer.training.progress import Progress
+    progress_module.ETA_SECONDS = 0.5
     with Progress(1000, quiet={quiet}) as progress:
         progress.phase("compiling")
         time.sleep(0.6)
@@ -86,6 +88,21 @@ def test_a_phase_shows_its_seconds(clock):
     assert "ETA" not in progress.line()
 
 
+def test_no_eta_before_the_rate_means_something(clock):
+    progress = Progress(10_000, stream=io.StringIO())
+    progress.line()
+    clock.now = 60.0
+    assert "ETA" not in progress.line()  # no steps yet
+
+    progress = Progress(10_000, stream=io.StringIO())
+    progress.line()
+    progress.update(Counters(1000, 4000, 125))
+    clock.now = 64.0
+    assert "ETA" not in progress.line()
+    clock.now = 65.0
+    assert "| ETA 45s |" in progress.line()
+
+
 def run(script: str, *, quiet: bool = False) -> str:
     command = [sys.executable, "-c", textwrap.dedent(script.format(quiet=quiet))]
     return subprocess.run(command, capture_output=True, text=True, check=True).stderr
@@ -110,6 +127,18 @@ def test_elsewhere_a_line_comes_at_every_interval(monkeypatch):
     with Progress(100, stream=stream):
         time.sleep(0.55)
     assert 4 <= len(stream.getvalue().splitlines()) <= 7
+
+
+def test_elsewhere_saving_is_said_once_each_time(monkeypatch):
+    monkeypatch.setattr(progress_module, "PLAIN_SECONDS", 0.1)
+    stream = io.StringIO()
+    with Progress(100, stream=stream) as progress:
+        progress.phase("saving")
+        time.sleep(0.35)
+        progress.phase("training")
+        progress.phase("saving")
+    phases = [line.split(" ")[1] for line in stream.getvalue().splitlines()]
+    assert phases == ["saving...", "training", "saving..."]
 
 
 def test_quiet_is_quiet():
