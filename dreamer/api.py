@@ -5,11 +5,12 @@ The module imports no JAX, so that `device` can still choose what JAX will run o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dreamer.config import FACTORY
+from dreamer.config import FACTORY, Config
 from dreamer.train import run_directory, select_device, train
 from dreamer.validation import resolve
 
@@ -87,8 +88,7 @@ class Dreamer:
         if steps is not None:
             self._overrides["steps"] = str(steps)
             self.config = resolve(self._overrides)
-        select_device(self.config)
-        require_device(self.config.device)
+        require_device(self.config)
         from dreamer.training.run_folder import RunFolder
 
         self._agent = None
@@ -131,16 +131,22 @@ def factory_name(factory: Callable[[], Any]) -> str:
     return f"{FACTORY}{name}"
 
 
-def require_device(device: str) -> None:
-    """Refuses a device that JAX can no longer be told.
+def require_device(config: Config) -> None:
+    """Selects the device of a configuration, or refuses one that JAX can no longer be told.
 
     Raises:
         ValueError: JAX runs on another.
     """
+    before = os.environ.get("JAX_PLATFORMS")
+    select_device(config)
     import jax
 
-    if device != "auto" and jax.default_backend() != device:
+    if config.device != "auto" and jax.default_backend() != config.device:
+        if before is None:
+            del os.environ["JAX_PLATFORMS"]
+        else:
+            os.environ["JAX_PLATFORMS"] = before  # programs that this one starts are not to inherit the mistake
         raise ValueError(
-            f"device={device!r} was asked for, but JAX already runs on {jax.default_backend()!r}; "
+            f"device={config.device!r} was asked for, but JAX already runs on {jax.default_backend()!r}; "
             "make this the first use of JAX in the program, or set JAX_PLATFORMS before"
         )

@@ -156,7 +156,9 @@ def test_finished_run_says_so_and_can_be_extended(tmp_path: Path, capsys: pytest
     loud = [flag for flag in BASE if flag != "--log.quiet"]
     arguments = ["--env", "CartPole-v1", *loud, "--logdir", str(tmp_path / "run")]
     assert main([*arguments, "--steps", "90"]) == 0
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.*") if path.name != "config.yaml"}
+    written = [*tmp_path.glob("run/checkpoints/*/*"), *tmp_path.glob("run/*.jsonl"), *tmp_path.glob("run/*.csv")]
+    files = {path: path.stat().st_mtime_ns for path in written}
+    assert len(files) >= 5
     assert main([*arguments, "--steps", "90"]) == 0
     assert "done: 90 agent steps" in capsys.readouterr().out
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in files.items())
