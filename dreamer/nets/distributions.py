@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dreamer.nets.layers import symexp, symlog
+from dreamer.nets.layers import along_last, symexp, symlog
 
 
 class OneHot(NamedTuple):
@@ -131,7 +131,7 @@ class TwoHot(NamedTuple):
         """Expected value. Symmetric pairs are added first: bins reach 5e8, and a plain sum at init would not be 0."""
         probs = jax.nn.softmax(self.logits)
         middle = self.bins.shape[0] // 2
-        weighted = probs * _lift(self.bins, probs)
+        weighted = probs * along_last(self.bins, probs)
         pairs = weighted[..., :middle][..., ::-1] + weighted[..., middle + 1 :]
         return weighted[..., middle] + jnp.sum(pairs, axis=-1)
 
@@ -140,7 +140,7 @@ class TwoHot(NamedTuple):
 
         Written as a hat function over the bins: it rises from the bin below and falls to the bin above.
         """
-        bins = _lift(self.bins, self.logits)
+        bins = along_last(self.bins, self.logits)
         target = jnp.clip(target, self.bins[0], self.bins[-1])[..., None]
         gaps = bins[..., 1:] - bins[..., :-1]
         edge = [(0, 0)] * (target.ndim - 1)
@@ -152,10 +152,6 @@ class TwoHot(NamedTuple):
         """Cross-entropy against the two-hot code of the target, through which no gradient flows."""
         code = jax.lax.stop_gradient(self.encode(target))
         return -jnp.sum(code * jax.nn.log_softmax(self.logits), axis=-1)
-
-
-def _lift(vector: Array, like: Array) -> Array:
-    return vector.reshape((1,) * (like.ndim - 1) + (-1,))
 
 
 class SymlogMSE(NamedTuple):

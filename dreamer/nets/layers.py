@@ -26,7 +26,7 @@ def init_kernel(rngs: nnx.Rngs, shape: tuple[int, ...], *, scale: float = 1.0) -
     return nnx.Param(std * jax.random.truncated_normal(rngs.params(), -2.0, 2.0, shape))
 
 
-def _along_last(vector: Array, like: Array) -> Array:
+def along_last(vector: Array, like: Array) -> Array:
     """`vector` `[C]` in the dtype of `like` and with as many axes, so that it broadcasts without rank promotion."""
     return vector.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
 
@@ -41,7 +41,7 @@ class Linear(nnx.Module):
     def __call__(self, x: Float[Array, "*N I"]) -> Float[Array, "*N O"]:
         """The affine map."""
         y = x @ self.kernel[...].astype(x.dtype)
-        return y + _along_last(self.bias[...], y)
+        return y + along_last(self.bias[...], y)
 
     def head(self, x: Float[Array, "*N H"]) -> Float[Array, "*N O"]:
         """The part of the product that the first rows of the kernel make, without bias."""
@@ -50,7 +50,7 @@ class Linear(nnx.Module):
     def tail(self, x: Float[Array, "*N R"]) -> Float[Array, "*N O"]:
         """The rest: `linear(concat[a, b]) = linear.head(a) + linear.tail(b)`, so one of them can leave a loop."""
         y = x @ self.kernel[-x.shape[-1] :].astype(x.dtype)
-        return y + _along_last(self.bias[...], y)
+        return y + along_last(self.bias[...], y)
 
 
 class BlockLinear(nnx.Module):
@@ -76,7 +76,7 @@ class BlockLinear(nnx.Module):
         own = parts.shape[-1]
         dense = kernel[:, own:].swapaxes(0, 1).reshape(shared.shape[-1], -1)
         y = join_blocks(_block_product(parts, kernel[:, :own])) + shared @ dense
-        return y + _along_last(self.bias[...], y)
+        return y + along_last(self.bias[...], y)
 
 
 def split_blocks(x: Float[Array, "*N D"], blocks: int) -> Float[Array, "G *N D_G"]:
@@ -104,7 +104,7 @@ class RMSNorm(nnx.Module):
         """Normalises the last axis."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + EPSILON)
-        return (y * _along_last(self.scale[...], y)).astype(x.dtype)
+        return (y * along_last(self.scale[...], y)).astype(x.dtype)
 
 
 class Layer(nnx.Module):
@@ -148,7 +148,7 @@ class Conv(nnx.Module):
     def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H W O"]:
         """Convolves images."""
         y = _convolve(x, self.kernel[...])
-        return y + _along_last(self.bias[...], y)
+        return y + along_last(self.bias[...], y)
 
 
 class UpsampleConv(Conv):
@@ -172,7 +172,7 @@ class UpsampleConv(Conv):
         n, height, width, _ = x.shape
         maps = _convolve(x, kernel.reshape(3, 3, x.shape[-1], -1)).reshape(n, height, width, 2, 2, -1)
         y = maps.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * height, 2 * width, -1)
-        return y + _along_last(self.bias[...], y)
+        return y + along_last(self.bias[...], y)
 
 
 def _convolve(x: Array, kernel: Array) -> Array:
