@@ -42,17 +42,19 @@ class World(Protocol):
 class Dream(NamedTuple):
     """Imagined rollouts. Entry 0 is the replayed start; action t is drawn at entry t, reward t arrives with entry t.
 
+    Time comes first, as the loop wrote it: features are the largest array of an update, and turning it costs time.
+
     Attributes:
-        features: `[N, H + 1, F]`.
-        action: `[N, H + 1, A]`; the last one is drawn but never used.
-        reward: `[N, H + 1]`.
-        continue_prob: `[N, H + 1]`, discount included.
+        features: `[H + 1, N, F]`.
+        action: `[H + 1, N, A]`; the last one is drawn but never used.
+        reward: `[H + 1, N]`.
+        continue_prob: `[H + 1, N]`, discount included.
     """
 
-    features: Float[Array, "N H1 F"]
-    action: Float[Array, "N H1 A"]
-    reward: Float[Array, "N H1"]
-    continue_prob: Float[Array, "N H1"]
+    features: Float[Array, "H1 N F"]
+    action: Float[Array, "H1 N A"]
+    reward: Float[Array, "H1 N"]
+    continue_prob: Float[Array, "H1 N"]
 
 
 class DreamNoise(NamedTuple):
@@ -114,7 +116,7 @@ class Behavior(nnx.Module):
             batch,
             value=self.critic(replay_features),
             slow_value=slow_critic(stop_gradient(replay_features)).mean(),
-            bootstrap=imagined.returns[:, 0].reshape(batch.reward.shape),
+            bootstrap=imagined.returns[0].reshape(batch.reward.shape),
             discount=self.discount,
             config=config,
         )
@@ -138,17 +140,17 @@ def imagine(world: World, actor: Actor, start: Latent, noise: DreamNoise, *, hor
     last, path = jax.lax.scan(step, start, before, length=horizon)
     end = world.features(last)
     features, actions = jax.tree.map(
-        lambda path, end: jnp.concatenate([path, end[None]]).swapaxes(0, 1), path, (end, actor(end).sample(at_end))
+        lambda path, end: jnp.concatenate([path, end[None]]), path, (end, actor(end).sample(at_end))
     )
     return Dream(features, actions, world.reward(features), world.continue_prob(features))
 
 
 class ImaginationLoss(NamedTuple):
-    """Per-step losses `[N, H]`, returns `[N, H]`, the updated range and metrics."""
+    """Per-step losses `[H, N]`, returns `[H, N]`, the updated range and metrics."""
 
-    policy: Float[Array, "N H"]
-    value: Float[Array, "N H"]
-    returns: Float[Array, "N H"]
+    policy: Float[Array, "H N"]
+    value: Float[Array, "H N"]
+    returns: Float[Array, "H N"]
     return_range: ReturnRange
     metrics: dict[str, Float[Array, ""]]
 
@@ -158,7 +160,7 @@ def imagination_loss(
     *,
     policy: ActionDistribution,
     value: TwoHot,
-    slow_value: Float[Array, "N H1"],
+    slow_value: Float[Array, "H1 N"],
     return_range: ReturnRange,
     config: BehaviorConfig,
     discount: float = 1.0,
@@ -176,7 +178,7 @@ def imagination_loss(
     """
     value_mean = value.mean()
     baseline = slow_value if config.critic.slow_target else value_mean
-    weight = stop_gradient(jnp.cumprod(discount * dream.continue_prob, axis=1) / discount)
+    weight = stop_gradient(jnp.cumprod(discount * dream.continue_prob, axis=0) / discount)
     returns = lambda_return(
         dream.reward,
         1.0 - dream.continue_prob,
@@ -187,11 +189,11 @@ def imagination_loss(
     )
     return_range = jax.tree.map(stop_gradient, return_range.update(returns, config.return_norm))
     return_scale = return_range.scale(config.return_norm)
-    advantage = (returns - baseline[:, :-1]) / return_scale
+    advantage = (returns - baseline[:-1]) / return_scale
 
-    log_prob, entropy = policy.log_prob(stop_gradient(dream.action))[:, :-1], policy.entropy()[:, :-1]
-    policy_loss = -weight[:, :-1] * (log_prob * stop_gradient(advantage) + config.actor.entropy * entropy)
-    value_loss = weight[:, :-1] * critic_loss(value, returns, slow_value, config)
+    log_prob, entropy = policy.log_prob(stop_gradient(dream.action))[:-1], policy.entropy()[:-1]
+    policy_loss = -weight[:-1] * (log_prob * stop_gradient(advantage) + config.actor.entropy * entropy)
+    value_loss = weight[:-1] * critic_loss(value, returns, slow_value, config)
 
     metrics = {
         "advantage": jnp.mean(advantage),
@@ -220,20 +222,26 @@ def replay_value_loss(
     config: BehaviorConfig,
 ) -> tuple[Float[Array, "B T1"], Float[Array, "B T1"]]:
     """Critic loss along replayed rewards, and the returns; `bootstrap` are the imagined returns from each step."""
-    last, terminal = batch.is_last.astype(jnp.float32), batch.is_terminal.astype(jnp.float32)
-    returns = lambda_return(batch.reward, terminal, last, stop_gradient(bootstrap), discount=discount, lam=config.lam)
-    return (1.0 - last[:, :-1]) * critic_loss(value, returns, slow_value, config), returns
+    last, terminal = batch.is_last.astype(jnp.float32).T, batch.is_terminal.astype(jnp.float32).T
+    bootstrap = stop_gradient(bootstrap).T
+    returns = lambda_return(batch.reward.T, terminal, last, bootstrap, discount=discount, lam=config.lam)
+    value = TwoHot(value.logits.swapaxes(0, 1), value.bins)
+    losses = (1.0 - last[:-1]) * critic_loss(value, returns, slow_value.T, config)
+    return losses.T, returns.T
 
 
 def critic_loss(
-    value: TwoHot, returns: Float[Array, "N H"], slow_value: Float[Array, "N H1"], config: BehaviorConfig
-) -> Float[Array, "N H"]:
-    """Two-hot cross-entropy against the returns, and against the slow critic's mean to keep the critic from running."""
-    value = TwoHot(value.logits[:, :-1], value.bins)
-    return value.loss(returns) + config.critic.slow_regularizer * value.loss(slow_value[:, :-1])
+    value: TwoHot, returns: Float[Array, "H N"], slow_value: Float[Array, "H1 N"], config: BehaviorConfig
+) -> Float[Array, "H N"]:
+    """Two-hot cross-entropy against the returns, and against the slow critic's mean to keep the critic from running.
+
+    The two targets share one pass over the logits: cross-entropy is linear in the code.
+    """
+    value = TwoHot(value.logits[:-1], value.bins)
+    return value.cross_entropy(value.encode(returns) + config.critic.slow_regularizer * value.encode(slow_value[:-1]))
 
 
-def _scaled_return_metrics(scaled: Float[Array, "N H"]) -> dict[str, Float[Array, ""]]:
+def _scaled_return_metrics(scaled: Float[Array, "H N"]) -> dict[str, Float[Array, ""]]:
     return {
         "scaled_return": jnp.mean(scaled),
         "scaled_return_min": jnp.min(scaled),

@@ -12,14 +12,14 @@ from dreamer.config import ReturnNormConfig
 
 
 def lambda_return(
-    reward: Float[Array, "N T"],
-    terminal: Float[Array, "N T"],
-    last: Float[Array, "N T"],
-    bootstrap: Float[Array, "N T"],
+    reward: Float[Array, "T N"],
+    terminal: Float[Array, "T N"],
+    last: Float[Array, "T N"],
+    bootstrap: Float[Array, "T N"],
     *,
     discount: float,
     lam: float,
-) -> Float[Array, "N T1"]:
+) -> Float[Array, "T1 N"]:
     """Returns `R_0 .. R_{T-2}` (Nature 2025, "Critic learning"), for imagination and replay alike.
 
     `R_t = r_{t+1} + discount (1 - terminal_{t+1}) ((1 - k_{t+1}) bootstrap_{t+1} + k_{t+1} R_{t+1})` with
@@ -27,9 +27,9 @@ def lambda_return(
     together with state t, so their first entries are never used. A truncation (last, not terminal) bootstraps, a
     termination does not. `terminal` may be a probability.
     """
-    live = discount * (1.0 - terminal[:, 1:])
-    mix = lam * (1.0 - last[:, 1:])
-    base = reward[:, 1:] + live * (1.0 - mix) * bootstrap[:, 1:]
+    live = discount * (1.0 - terminal[1:])
+    mix = lam * (1.0 - last[1:])
+    base = reward[1:] + live * (1.0 - mix) * bootstrap[1:]
     slope = live * mix
 
     def step(following: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -37,8 +37,8 @@ def lambda_return(
         value = base_t + slope_t * following
         return value, value
 
-    _, returns = jax.lax.scan(step, bootstrap[:, -1], (base.T, slope.T), reverse=True)
-    return returns.T
+    _, returns = jax.lax.scan(step, bootstrap[-1], (base, slope), reverse=True)
+    return returns
 
 
 class ReturnRange(NamedTuple):

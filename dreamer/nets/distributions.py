@@ -138,20 +138,22 @@ class TwoHot(NamedTuple):
     def encode(self, target: Float[Array, "*N"]) -> Float[Array, "*N J"]:
         """The two bins around the target share the weight in proportion to nearness, in raw (not symlog) space.
 
-        Written as a hat function over the bins: it rises from the bin below and falls to the bin above.
+        Written as a hat function over the bins: it rises from the bin below and falls to the bin above. Beyond the
+        outermost bins stand two that no clipped target reaches.
         """
-        bins = along_last(self.bins, self.logits)
+        below = jnp.concatenate([2 * self.bins[:1], self.bins[:-1]])
+        above = jnp.concatenate([self.bins[1:], 2 * self.bins[-1:]])
+        below, bins, above = (along_last(edge, self.logits) for edge in (below, self.bins, above))
         target = jnp.clip(target, self.bins[0], self.bins[-1])[..., None]
-        gaps = bins[..., 1:] - bins[..., :-1]
-        edge = [(0, 0)] * (target.ndim - 1)
-        rise = jnp.pad((target - bins[..., :-1]) / gaps, [*edge, (1, 0)], constant_values=1.0)
-        fall = jnp.pad((bins[..., 1:] - target) / gaps, [*edge, (0, 1)], constant_values=1.0)
-        return jnp.clip(jnp.minimum(rise, fall), 0.0, 1.0)
+        return jnp.clip(jnp.minimum((target - below) / (bins - below), (above - target) / (above - bins)), 0.0, 1.0)
+
+    def cross_entropy(self, code: Float[Array, "*N J"]) -> Float[Array, "*N"]:
+        """Cross-entropy against a code, or a weighted sum of codes, through which no gradient flows."""
+        return -jnp.sum(jax.lax.stop_gradient(code) * jax.nn.log_softmax(self.logits), axis=-1)
 
     def loss(self, target: Float[Array, "*N"]) -> Float[Array, "*N"]:
-        """Cross-entropy against the two-hot code of the target, through which no gradient flows."""
-        code = jax.lax.stop_gradient(self.encode(target))
-        return -jnp.sum(code * jax.nn.log_softmax(self.logits), axis=-1)
+        """Cross-entropy against the two-hot code of the target."""
+        return self.cross_entropy(self.encode(target))
 
 
 class SymlogMSE(NamedTuple):

@@ -65,9 +65,9 @@ def test_bounded_normal():
 @pytest.mark.parametrize("case", ["replay_like", "imagination_like", "long", "lam0"])
 def test_lambda_return(case: str):
     data = below(load("returns"), case)
-    arrays = [jnp.asarray(data[f"in/{name}"], jnp.float32) for name in ("rew", "term", "last", "boot")]
+    arrays = [jnp.asarray(data[f"in/{name}"], jnp.float32).T for name in ("rew", "term", "last", "boot")]
     returns = lambda_return(*arrays, discount=float(data["in/disc"]), lam=float(data["in/lam"]))
-    close(returns, data["out/ret"])
+    close(returns.T, data["out/ret"])
 
 
 def test_return_range():

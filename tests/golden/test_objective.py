@@ -61,12 +61,12 @@ def return_range(data: dict[str, np.ndarray], prefix: str) -> ReturnRange:
 @pytest.mark.parametrize("case", CASES)
 def test_imagination_loss(case: str):
     data = below(load("losses"), "imag")
-    inputs = {name: jnp.asarray(value) for name, value in below(data, "in").items()}
+    inputs = {name: jnp.asarray(value).swapaxes(0, 1) for name, value in below(data, "in").items()}  # time first
     config = BehaviorConfig()
     config = dataclasses.replace(config, critic=dataclasses.replace(config.critic, slow_target=case == "disc_slowtar"))
     discrete = case != "cont"
     action = jax.nn.one_hot(inputs["action_index"], 6) if discrete else inputs["action"]
-    dream = Dream(jnp.zeros((15, 5, 1)), action, inputs["rew"], inputs["con"])
+    dream = Dream(jnp.zeros((5, 15, 1)), action, inputs["rew"], inputs["con"])
     names = ("policy_logits",) if discrete else ("policy_mean_raw", "policy_std_raw")
 
     def loss(value_logits, *raw):
@@ -86,7 +86,7 @@ def test_imagination_loss(case: str):
         )
 
     arguments = (inputs["value_logits"], *(inputs[name] for name in names))
-    out, expected = loss(*arguments), below(data, f"{case}/out")
+    out, expected = loss(*arguments), {name: time_first(x) for name, x in below(data, f"{case}/out").items()}
     close(out.policy, expected["policy_loss"])
     close(out.value, expected["value_loss"])
     close(out.returns, expected["ret"])
@@ -127,6 +127,10 @@ def test_replay_value_loss():
     close(returns, data["out/ret"])
     gradient = jax.grad(lambda logits: loss(logits)[0].mean())(inputs["value_logits"])
     close(gradient, data["out/grad_mean_loss_wrt_value_logits"], rtol=1e-3, atol=1e-7)
+
+
+def time_first(x: np.ndarray) -> np.ndarray:
+    return x if x.ndim < 2 else x.swapaxes(0, 1)
 
 
 SETUPS = {
@@ -175,7 +179,7 @@ def test_objective(name: str, monkeypatch: pytest.MonkeyPatch):
     terms = aux.world.terms | aux.behavior.terms
     for key, expected in below(data, "out/loss").items():
         if key in ("policy", "value"):
-            close(terms[key].reshape(3, 5, 5).mean(-1), expected)
+            close(terms[key].mean(0).reshape(3, 5), expected)
         elif key == "repval":
             close(terms["replay_value"], expected)
         else:
