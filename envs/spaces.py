@@ -36,7 +36,12 @@ ActionSpec = dict[str, VectorSpec | DiscreteSpec]
 
 def action_width(spec: ActionSpec) -> int:
     """Width `A` of the flat action vector: one-hot blocks and continuous components, keys in sorted order."""
-    return sum(part.size if isinstance(part, VectorSpec) else sum(part.num_classes) for part in spec.values())
+    return sum(vector_width(part) for part in spec.values())
+
+
+def vector_width(part: VectorSpec | DiscreteSpec) -> int:
+    """Width of one part as a vector: its components, or one-hot blocks side by side."""
+    return part.size if isinstance(part, VectorSpec) else sum(part.num_classes)
 
 
 class Timestep(NamedTuple):

@@ -137,55 +137,6 @@ class MLP(nnx.Module):
         return x
 
 
-class Conv(nnx.Module):
-    """Cross-correlation, stride 1, zero padding that keeps the size; images NHWC, weights HWIO."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, rngs: nnx.Rngs):
-        self.kernel = init_kernel(rngs, (kernel, kernel, in_channels, out_channels))
-        self.bias = nnx.Param(jnp.zeros(out_channels))
-
-    def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H W O"]:
-        """Convolves images."""
-        y = _convolve(x, self.kernel[...])
-        return y + along_last(self.bias[...], y)
-
-
-class UpsampleConv(Conv):
-    """Doubles height and width by repeating pixels, then convolves with a 5x5 kernel.
-
-    Computed as a 3x3 convolution at the low resolution with one output map for each of the four pixel positions: after
-    repetition the five taps of a row fall on only three different pixels, so their weights can be summed beforehand.
-    The function is the same; the arithmetic is 2.8 times less and the few-channel convolution at full size disappears.
-    """
-
-    # Row p: which of the five taps fall on the pixel left of, at and right of the source, for output position p.
-    _TAPS = (((1, 1, 0, 0, 0), (0, 0, 1, 1, 0), (0, 0, 0, 0, 1)), ((1, 0, 0, 0, 0), (0, 1, 1, 0, 0), (0, 0, 0, 1, 1)))
-
-    def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs):
-        super().__init__(in_channels, out_channels, kernel=5, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H2 W2 O"]:
-        """Images of twice the size."""
-        taps = jnp.asarray(self._TAPS, jnp.float32)
-        kernel = jnp.einsum("pak,qbl,klio->abipqo", taps, taps, self.kernel[...], precision="highest")
-        n, height, width, _ = x.shape
-        maps = _convolve(x, kernel.reshape(3, 3, x.shape[-1], -1)).reshape(n, height, width, 2, 2, -1)
-        y = maps.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * height, 2 * width, -1)
-        return y + along_last(self.bias[...], y)
-
-
-def _convolve(x: Array, kernel: Array) -> Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel.astype(x.dtype), window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 C"]:
-    """Maximum over non-overlapping 2x2 windows; slices beat a window reduction, most of all backwards."""
-    rows = jnp.maximum(x[:, 0::2], x[:, 1::2])
-    return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
-
-
 def symlog(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
     """`sign(x) log(1 + |x|)` (Nature 2025, "Robust predictions")."""
     return jnp.sign(x) * jnp.log1p(jnp.abs(x))

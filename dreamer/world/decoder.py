@@ -12,11 +12,12 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dreamer.config import DecoderConfig
+from dreamer.nets.convolution import UpsampleConv
 from dreamer.nets.distributions import ImageMSE, OneHot, SymlogMSE
-from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm, UpsampleConv
+from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm
 from dreamer.types import Latent
 from dreamer.world.images import ImageGroup, group_images
-from envs.spaces import DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec
+from envs.spaces import DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, vector_width
 
 
 class Prediction(Protocol):
@@ -55,12 +56,12 @@ class Decoder(nnx.Module):
     def __init__(self, config: DecoderConfig, spec: ObservationSpec, *, latent: tuple[int, int, int], rngs: nnx.Rngs):
         """`latent`: widths of deter and flat stoch, and the number of blocks of the recurrent state."""
         deter, flat_stoch, _ = latent
-        self.vector_spec = {key: spec[key] for key in sorted(spec) if not isinstance(spec[key], ImageSpec)}
+        self.vector_spec = {key: part for key, part in sorted(spec.items()) if not isinstance(part, ImageSpec)}
         self.groups = group_images(spec, depth=config.depth, multipliers=config.multipliers)
         if self.vector_spec:
             self.mlp = MLP(deter + flat_stoch, config.units, layers=config.layers, rngs=rngs)
             self.vectors = nnx.Dict(
-                {key: Linear(config.units, _width(part), rngs=rngs) for key, part in self.vector_spec.items()}
+                {key: Linear(config.units, vector_width(part), rngs=rngs) for key, part in self.vector_spec.items()}
             )
         for name, group in self.groups.items():
             setattr(self, f"cnn_{name}", ImageDecoder(group, latent=latent, units=config.units, rngs=rngs))
@@ -115,13 +116,8 @@ class ImageDecoder(nnx.Module):
         return image[:, : self.group.size[0], : self.group.size[1]]
 
 
-def _width(part: VectorSpec | DiscreteSpec | ImageSpec) -> int:
-    return part.size if isinstance(part, VectorSpec) else sum(part.num_classes)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _vector_prediction(output: Float[Array, "*N W"], part: VectorSpec | DiscreteSpec | ImageSpec) -> Prediction:
+def _vector_prediction(output: Float[Array, "*N W"], part: VectorSpec | DiscreteSpec) -> Prediction:
     if isinstance(part, VectorSpec):
         return SymlogMSE(output)
-    assert isinstance(part, DiscreteSpec)
     edges = [sum(part.num_classes[:index]) for index in range(1, len(part.num_classes))]
     return Classes(tuple(OneHot.from_logits(logits, unimix=0.0) for logits in jnp.split(output, edges, axis=-1)))

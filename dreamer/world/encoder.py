@@ -10,20 +10,21 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dreamer.config import EncoderConfig
-from dreamer.nets.layers import MLP, Conv, RMSNorm, max_pool, symlog
+from dreamer.nets.convolution import PooledConv
+from dreamer.nets.layers import MLP, RMSNorm, symlog
 from dreamer.world.images import ImageGroup, group_images
-from envs.spaces import DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec
+from envs.spaces import DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, vector_width
 
 
 class Encoder(nnx.Module):
     """Encodes observations step by step into tokens `[*N, E]`: first those of the vectors, then those of the images."""
 
     def __init__(self, config: EncoderConfig, spec: ObservationSpec, *, rngs: nnx.Rngs):
-        self.vector_spec = {key: spec[key] for key in sorted(spec) if not isinstance(spec[key], ImageSpec)}
+        self.vector_spec = {key: part for key, part in sorted(spec.items()) if not isinstance(part, ImageSpec)}
         self.groups = group_images(spec, depth=config.depth, multipliers=config.multipliers)
         self.token_size = 0
         if self.vector_spec:
-            width = sum(_width(part) for part in self.vector_spec.values())
+            width = sum(vector_width(part) for part in self.vector_spec.values())
             self.mlp = MLP(width, config.units, layers=config.layers, rngs=rngs)
             self.token_size += config.units
         for name, group in self.groups.items():
@@ -52,7 +53,7 @@ class ImageEncoder(nnx.Module):
         self.token_size = math.prod(group.map_size) * group.stages[-1]
         channels = (sum(group.channels), *group.stages)
         for index in range(len(group.stages)):
-            setattr(self, f"conv{index}", Conv(channels[index], channels[index + 1], kernel=kernel, rngs=rngs))
+            setattr(self, f"conv{index}", PooledConv(channels[index], channels[index + 1], kernel=kernel, rngs=rngs))
             setattr(self, f"norm{index}", RMSNorm(channels[index + 1]))
 
     def __call__(self, image: Float[Array, "N H W C"]) -> Float[Array, "N E"]:
@@ -60,19 +61,13 @@ class ImageEncoder(nnx.Module):
         (height, width), (padded_height, padded_width) = self.group.size, self.group.padded_size
         x = jnp.pad(image, ((0, 0), (0, padded_height - height), (0, padded_width - width), (0, 0)))
         for index in range(len(self.group.stages)):
-            x = max_pool(getattr(self, f"conv{index}")(x))
-            x = jax.nn.silu(getattr(self, f"norm{index}")(x))
+            x = jax.nn.silu(getattr(self, f"norm{index}")(getattr(self, f"conv{index}")(x)))
         return x.reshape(x.shape[0], -1)
 
 
-def _width(part: VectorSpec | DiscreteSpec | ImageSpec) -> int:
-    return part.size if isinstance(part, VectorSpec) else sum(part.num_classes)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _embed(value: Array, part: VectorSpec | DiscreteSpec | ImageSpec) -> Float[Array, "*N W"]:
+def _embed(value: Array, part: VectorSpec | DiscreteSpec) -> Float[Array, "*N W"]:
     """Vectors in symlog space, discrete components as one-hot vectors side by side."""
     if isinstance(part, VectorSpec):
         return symlog(value.astype(jnp.float32))
-    assert isinstance(part, DiscreteSpec)
     hots = [jax.nn.one_hot(value[..., index], classes) for index, classes in enumerate(part.num_classes)]
     return jnp.concatenate(hots, axis=-1)

@@ -10,8 +10,9 @@ from flax import nnx
 
 from dreamer.behavior.returns import ReturnRange, lambda_return
 from dreamer.config import OptimizerConfig, ReturnNormConfig
+from dreamer.nets.convolution import Conv
 from dreamer.nets.distributions import Normal, OneHot, TwoHot, symexp_bins
-from dreamer.nets.layers import BlockLinear, Conv, RMSNorm, symexp, symlog
+from dreamer.nets.layers import BlockLinear, RMSNorm, symexp, symlog
 from dreamer.nets.optimizer import clip_by_tensor_norm, descend, make_optimizer, moving_average
 from tests.golden.reference import below, close, filled, load
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dreamer.nets.layers import Conv, UpsampleConv
+from dreamer.nets.convolution import Conv, PooledConv, UpsampleConv, convolve, max_pool
 from dreamer.training.step import objective
 from dreamer.world.images import group_images
 from envs.spaces import ImageSpec, VectorSpec
@@ -101,6 +101,31 @@ def test_images_of_any_size_round_trip(size: tuple[int, int]):
     if size == (64, 64):
         assert group.map_size == (4, 4)
         assert group.stages == (8, 12, 16, 16)
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 7])
+@pytest.mark.parametrize("channels", [1, 3, 6])
+def test_pooled_convolution_is_exact(size: int, channels: int):
+    """Folded pixels (few channels) give what convolving and pooling plainly does, values and gradients."""
+    module = PooledConv(channels, 5, kernel=size, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(module)
+    bias = jax.random.normal(jax.random.key(2), (5,))
+    x = jax.random.normal(jax.random.key(0), (2, 6, 10, channels))
+
+    def pooled(kernel, x):
+        return nnx.merge(graph, nnx.State(nnx.to_pure_dict(state) | {"kernel": kernel, "bias": bias}))(x)
+
+    def plain(kernel, x):
+        return max_pool(convolve(x, kernel) + bias[None, None, None])
+
+    kernel = module.kernel[...]
+    np.testing.assert_allclose(pooled(kernel, x), plain(kernel, x), atol=1e-5)
+    weights = jax.random.normal(jax.random.key(1), (2, 3, 5, 5))
+    for argument in (0, 1):
+        ours, theirs = (
+            jax.grad(lambda k, x, f=f: jnp.sum(weights * f(k, x)), argument)(kernel, x) for f in (pooled, plain)
+        )
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_upsampling_convolution_is_exact():
