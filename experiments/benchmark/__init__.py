@@ -1,0 +1,1 @@
+"""Speed against the floor of the machine: `python -m experiments.benchmark`."""
