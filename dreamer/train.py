@@ -77,7 +77,6 @@ def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) ->
 def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) -> tuple[Trainer, Environment]:
     """Environment, networks, replay and loop of a run; prints the start-up plan on the way."""
     import envs
-    from dreamer.training.allocator import keep_freed_memory
     from dreamer.training.state import Definition
     from dreamer.training.trainer import Schedule, Trainer
 
@@ -85,7 +84,6 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
         raise envs.EnvironmentFault(
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"
         )
-    keep_freed_memory()  # before XLA starts its threads
     device = device_name(config)  # first: without one nothing below makes sense
     environment = envs.make(env, seed=config.seed, settings=config.environment)
     definition = Definition(config, environment.observation_spec, environment.action_spec)

@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dreamer.training.allocator import keep_freed_memory
 from experiments.benchmark.workloads import WORKLOADS
 
 BATCHES = {"batch 4": (4, 64), "batch 16": (16, 64), "length 16": (16, 16), "length 128": (16, 128)}
@@ -22,7 +21,6 @@ def main() -> int:
     """Runs the workloads that the command line names."""
     arguments = parse()
     if arguments.inside:
-        keep_freed_memory()
         result = measure(arguments.workloads[0], arguments)
         arguments.inside.write_text(json.dumps(result, indent=1))
         return 0
