@@ -77,6 +77,7 @@ def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) ->
 def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) -> tuple[Trainer, Environment]:
     """Environment, networks, replay and loop of a run; prints the start-up plan on the way."""
     import envs
+    from dreamer.training.compilation import cache_compilations
     from dreamer.training.state import Definition
     from dreamer.training.trainer import Schedule, Trainer
 
@@ -85,6 +86,7 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"
         )
     device = device_name(config)  # first: without one nothing below makes sense
+    cache_compilations()
     environment = envs.make(env, seed=config.seed, settings=config.environment)
     definition = Definition(config, environment.observation_spec, environment.action_spec)
     counts = definition.parameter_counts()
