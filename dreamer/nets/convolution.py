@@ -15,7 +15,9 @@ from jaxtyping import Array, Float
 
 from dreamer.nets.layers import along_last, init_kernel
 
-FEW_CHANNELS = 4  # up to here, images are folded before they are convolved
+# Up to here, images are folded before they are convolved. With more outputs the gradient of the weights, a convolution
+# that XLA does slowly on a CPU, costs more than the rest gains (`experiments/benchmark/NOTES.md`).
+FEW_INPUTS, FEW_OUTPUTS = 4, 16
 
 
 class Conv(nnx.Module):
@@ -40,7 +42,7 @@ class PooledConv(Conv):
     def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H2 W2 O"]:
         """Images of half the size; height and width must be even."""
         kernel = self.kernel[...]
-        if x.shape[-1] > FEW_CHANNELS:
+        if x.shape[-1] > FEW_INPUTS or kernel.shape[-1] > FEW_OUTPUTS:
             return self.add_bias(max_pool(convolve(x, kernel)))
         first, second, third, fourth = jnp.split(convolve(fold(x), fold_kernel(kernel)), 4, axis=-1)
         return self.add_bias(jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth)))
