@@ -294,6 +294,7 @@ def test_a_disk_that_cannot_be_written_stops_the_checkpoint_not_the_run(make_rep
     directory = tmp_path / "replay"
     replay, source = make_replay(directory=directory), feed()
     advance(replay, source, until=100)
+    replay.state()  # waits for the writer, which would put a file into the directory while it is being removed
     shutil.rmtree(directory)
     advance(replay, source, until=300)
     with pytest.raises(OSError, match="No such file"):
