@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from envs.environment import Environment
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
-ADJUSTABLE = ("steps", "log.", "checkpoint.", "logdir", "preset", "device")  # may differ when a run is resumed
+ADJUSTABLE = ("steps", "log.", "checkpoint.", "logdir", "preset", "device", "mesh")  # may differ when a run is resumed
 FAULT = 1  # exit code
 
 
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     config = parse(argv)
     select_device(config)
     from dreamer.training.checkpoint import CheckpointError
+    from dreamer.training.mesh import MeshError
     from dreamer.training.run_folder import RunFolder, RunFolderError
     from dreamer.training.run_lock import RunLockedError
     from envs.environment import EnvironmentFault
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         ConfigChangedError,
         DeviceError,
         EnvironmentFault,
+        MeshError,
         RunFolderError,
         RunLockedError,
     ) as error:
@@ -189,7 +191,9 @@ def device_name(config: Config) -> str:
             "and driver, or use --device cpu."
         ) from error
     cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
-    return f"{device.device_kind}{cores}, {compute_dtype(config).name}"
+    mesh = f"{jax.device_count()} x " if config.mesh else ""
+    arranged = f", mesh {config.mesh}" if config.mesh else ""
+    return f"{mesh}{device.device_kind}{cores}, {compute_dtype(config).name}{arranged}"
 
 
 def say(config: Config, text: str) -> None:

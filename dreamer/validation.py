@@ -32,6 +32,7 @@ _AT_LEAST_ZERO = (
 _BELOW_ONE = ("world.rssm.unimix", "behavior.actor.unimix", "optimizer.beta1", "optimizer.beta2")
 _UP_TO_ONE = ("behavior.lam", "behavior.critic.slow_rate", "behavior.return_norm.rate", "environment.sticky")
 _PERCENTILES = ("behavior.return_norm.low", "behavior.return_norm.high")
+MESH_AXES = ("data", "model")
 MOST_CLASSES = 256  # replay stores a class index in one byte
 
 
@@ -56,6 +57,22 @@ def steps_to_agent_steps(steps: str, action_repeat: int) -> int:
     if agent_steps < 1:
         raise ValueError(f"expected at least one step, not {steps!r}")
     return agent_steps
+
+
+def mesh_sizes(mesh: str) -> tuple[int, int]:
+    """Devices along `data` and `model` in `data=4,model=2`; an axis that is not named has 1.
+
+    Raises:
+        ValueError: the text is not of this form.
+    """
+    sizes: dict[str, int] = {}
+    for part in mesh.split(","):
+        found = re.fullmatch(r"\s*(\w+)\s*=\s*([1-9]\d*)\s*", part)
+        if found is None or found[1] not in MESH_AXES or found[1] in sizes:
+            raise ValueError(f"expected devices along data and model, such as data=4,model=2, not {mesh!r}")
+        sizes[found[1]] = int(found[2])
+    data, model = (sizes.get(axis, 1) for axis in MESH_AXES)
+    return data, model
 
 
 def resolve(overrides: Mapping[str, Any]) -> Config:
@@ -118,7 +135,24 @@ def _relation_problems(config: Config) -> list[str]:
         problems.append(f"--behavior.actor.min-std {actor.min_std} must not exceed max-std {actor.max_std}")
     if norm.low >= norm.high:
         problems.append(f"--behavior.return-norm.low {norm.low} must be below high {norm.high}")
-    return problems
+    return problems + _mesh_problems(config)
+
+
+def _mesh_problems(config: Config) -> list[str]:
+    """A mesh that cannot be read, or over which a batch does not divide."""
+    if not config.mesh:
+        return []
+    try:
+        data, _ = mesh_sizes(config.mesh)
+    except ValueError as error:
+        return [f"--mesh: {error}"]
+    rows = config.replay.batch_size
+    if rows % data == 0:
+        return []
+    return [
+        f"--mesh {config.mesh} splits a batch over {data} devices, and --replay.batch-size {rows} does not divide by "
+        f"{data}: {math.ceil(rows / data) * data} would"
+    ]
 
 
 def _budget_problems(config: Config) -> list[str]:

@@ -69,12 +69,13 @@ class Definition:
         """A critic with these parameters, such as the slow one."""
         return nnx.merge(self._critic_graph, nnx.State(params))
 
-    def init(self, seed: int) -> TrainState:
+    def init(self, seed: int, shardings: TrainState | None = None) -> TrainState:
         """A fresh train state; the slow critic starts as a copy of the critic.
 
-        It is committed to the first device, as a restored one is: the update is compiled once for both.
+        It is committed to the first device, or to `shardings`, as a restored one is, so the update is compiled once.
         """
-        return jax.device_put(jax.jit(self._init)(jax.random.key(seed)), jax.devices()[0])
+        placed = jax.sharding.SingleDeviceSharding(jax.devices()[0]) if shardings is None else shardings
+        return jax.jit(self._init, out_shardings=placed)(jax.random.key(seed))
 
     def _init(self, key: Array) -> TrainState:
         init_key, run_key = jax.random.split(key)

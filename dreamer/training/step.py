@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +29,11 @@ class PolicyCarry(NamedTuple):
     action: Float[Array, "N A"]
 
 
-def make_train_step(definition: Definition) -> Callable[[TrainState, Batch], tuple[TrainState, CompactLatent, Metrics]]:
-    """The jitted update; its first argument is donated."""
-    return jax.jit(lambda state, batch: train_step(definition, state, batch), donate_argnums=0)
+def make_train_step(
+    definition: Definition, shardings: tuple[Any, Any, Any] | None = None
+) -> Callable[[TrainState, Batch], tuple[TrainState, CompactLatent, Metrics]]:
+    """The jitted update; its first argument is donated. `shardings` of its results: `Placement.results`."""
+    return jax.jit(lambda state, batch: train_step(definition, state, batch), donate_argnums=0, out_shardings=shardings)
 
 
 def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple[TrainState, CompactLatent, Metrics]:

@@ -19,6 +19,7 @@ from dreamer.training.checkpoint import CheckpointError, Checkpoints, Restored, 
 from dreamer.training.collect import Collector, Environment
 from dreamer.training.counters import Counters
 from dreamer.training.learn import Learner
+from dreamer.training.mesh import Placement
 from dreamer.training.metrics import MetricsLogger
 from dreamer.training.open_loop import make_open_loop
 from dreamer.training.progress import Progress
@@ -61,14 +62,19 @@ class Trainer:
             stoch=rssm.stoch,
         )
         store = Replay(layout, num_envs=env.num_envs, config=replay, seed=config.seed, directory=folder.replay)
-        self._stream: ReplayStream[Batch] = ReplayStream(store, to_device=jax.device_put)
+        self._placement = Placement(config.mesh)
+        self._stream: ReplayStream[Batch] = ReplayStream(store, to_device=self._placement.put_batch)
         self._ratio = TrainRatio(config.train_ratio, batch_steps=replay.batch_size * replay.batch_length)
         self._collector = Collector(
             env, definition=definition, policy_step=make_policy_step(definition), seed=config.seed
         )
+        abstract = definition.abstract()
         self._learner = Learner(
-            definition.init(config.seed), train_step=make_train_step(definition), stream=self._stream
+            definition.init(config.seed, self._placement.state(abstract)),
+            train_step=make_train_step(definition, self._placement.results(abstract)),
+            stream=self._stream,
         )
+        self._acting = self._placement.on_one_device(self._learner.state.params)
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
         self._open_loop = make_open_loop(definition)
         self._log: MetricsLogger | None = None
@@ -143,7 +149,7 @@ class Trainer:
         path = self._checkpoints.latest()
         if path is None:
             return None
-        abstract = {"train": self._definition.abstract(), "carry": self._collector.carry}
+        abstract = {"train": self._placement.abstract(self._definition.abstract()), "carry": self._collector.carry}
         restored = restore(path, abstract_arrays=abstract)
         self._folder.require_owner(restored.meta["run_id"], source=str(path))
         self._manifests[str(path)] = restored.meta["replay"]  # its chunk files stay as long as it does
@@ -154,6 +160,7 @@ class Trainer:
         arrays = {name.removeprefix(REPLAY): array for name, array in host.items() if name.startswith(REPLAY)}
         report = self._stream.restore(ReplayState(arrays, meta["replay"]))
         self._learner.restore(restored.arrays["train"], host)
+        self._acting = self._placement.on_one_device(self._learner.state.params)
         self._collector.restore(host, restored.arrays["carry"])
         self._ratio.restore(meta["ratio"])
         self.counters, self.last_score = Counters(**meta["counters"]), meta["last_score"]
@@ -162,7 +169,7 @@ class Trainer:
         return "\n".join([*lines, *report.lost])
 
     def _act(self, progress: Progress) -> None:
-        for episode in self._collector.step(self._learner.state.params, self._stream):
+        for episode in self._collector.step(self._acting, self._stream):
             self.last_score = episode.score
             assert self._log is not None
             self._log.episode(self.counters, score=episode.score, length=episode.length)
@@ -178,6 +185,7 @@ class Trainer:
         for _ in range(self._ratio.updates_due(self.counters.agent_steps)):
             progress.phase("training" if self._learner.metrics else "compiling")
             self._learner.update()
+            self._acting = self._placement.on_one_device(self._learner.state.params)
             self.counters = self.counters._replace(updates=self._learner.updates)
             progress.update(self.counters)
         if self._learner.metrics:
