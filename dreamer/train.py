@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dreamer.cli import parse
 from dreamer.config import FACTORY, Config
+from dreamer.huge_pages import restart_with_huge_pages
 from dreamer.plan import startup_plan
 from dreamer.presets import diff, from_yaml, to_yaml
 from dreamer.validation import steps_to_agent_steps
@@ -26,11 +27,17 @@ if TYPE_CHECKING:
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 ADJUSTABLE = ("steps", "log.", "checkpoint.", "logdir", "preset", "device", "mesh")  # may differ when a run is resumed
 FAULT = 1  # exit code
+STOPPING = "stopping: saves when the running update is done; a second Ctrl-C ends at once and saves nothing"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Trains, or continues, the run that the command line describes; returns the exit code (`training.signals`)."""
+def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
+    """Trains, or continues, the run that the command line describes; returns the exit code (`training.signals`).
+
+    In a process of its own it may start itself anew with settings that have to be there before Python is.
+    """
     config = parse(argv)
+    if own_process:
+        restart_with_huge_pages()
     select_device(config)
     from dreamer.training.checkpoint import CheckpointError
     from dreamer.training.mesh import MeshError
@@ -58,15 +65,21 @@ def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) ->
     """Makes every part, shows the plan, and trains until the budget is spent or a signal comes."""
     from dreamer.training.progress import Progress
     from dreamer.training.signals import catch_stop_signals
+    from envs.environment import EnvironmentFault
 
     keep_config(config, folder)
     with catch_stop_signals() as stop:
-        trainer, environment = compose(config, folder=folder, env=env)
+        try:
+            trainer, environment = compose(config, folder=folder, env=env)
+        except (DeviceError, EnvironmentFault):
+            folder.discard_new()
+            raise
         try:
             keep_interface(environment, config, folder)
             resumed = trainer.resume()
             total = steps_to_agent_steps(config.steps, environment.action_repeat)
             with Progress(total, start=trainer.counters, quiet=config.log.quiet) as progress:
+                stop.announce = lambda: progress.print(STOPPING)
                 if resumed:
                     progress.print(resumed)
                 trainer.run(stop=lambda: stop.requested, progress=progress)
@@ -186,9 +199,10 @@ def device_name(config: Config) -> str:
     try:
         device = jax.devices()[0]
     except (AssertionError, RuntimeError) as error:  # JAX asserts where no plugin of that kind is installed
+        wanted = os.environ.get("JAX_PLATFORMS") if config.device == "auto" else config.device
         raise DeviceError(
-            f"JAX finds no {config.device}: install its extra (pip install 'dreamer-jax[cuda]' or 'dreamer-jax[tpu]') "
-            "and driver, or use --device cpu."
+            f"JAX finds no {wanted or 'device'}: install the extra for it (pip install -e '.[cuda]', '.[cuda12]' or "
+            "'.[tpu]') and its driver, or use --device cpu (and unset JAX_PLATFORMS)."
         ) from error
     cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
     mesh = f"{jax.device_count()} x " if config.mesh else ""
@@ -213,4 +227,4 @@ def summary(trainer: Trainer) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(own_process=True))

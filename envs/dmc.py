@@ -39,8 +39,8 @@ class DMCSimulator(Simulator):
         self._is_vision = name.startswith("dmc_vision_")
         backend = choose_backend(must_render=self._is_vision or name in DRAWS_ANYWAY)  # before dm_control
         import mujoco
-        from dm_control import suite
 
+        suite = import_suite()
         self._mujoco: Any = mujoco
         domain, task = split_task(name)
         self._env: Any = suite.load(domain, task, task_kwargs={"random": seed})
@@ -157,14 +157,29 @@ class DMCSimulator(Simulator):
         self._physics.free()
 
 
+def import_suite() -> Any:
+    """`dm_control.suite`, which takes a second to import.
+
+    Raises:
+        EnvironmentFault: dm-control is not installed.
+    """
+    try:
+        from dm_control import suite
+    except ModuleNotFoundError as error:
+        raise EnvironmentFault(
+            f"DMC tasks need dm-control, which cannot be imported here ({error}). It does not install on Python 3.13, "
+            "where labmaze, which it needs, has no wheel: use Python 3.11 or 3.12."
+        ) from error
+    return suite
+
+
 def split_task(name: str) -> tuple[str, str]:
     """Domain and task of `dmc_<domain>_<task>` or `dmc_vision_<domain>_<task>`; both may hold underscores.
 
     Raises:
         EnvironmentFault: naming the nearest tasks.
     """
-    from dm_control import suite
-
+    suite = import_suite()
     prefix = "dmc_vision_" if name.startswith("dmc_vision_") else "dmc_"
     tasks = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
     wanted = name.removeprefix(prefix)

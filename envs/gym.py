@@ -6,6 +6,7 @@ import copy
 import difflib
 import importlib
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -173,6 +174,8 @@ def make_env(name: str) -> gymnasium.Env:
     Raises:
         EnvironmentFault: naming the nearest ids, or the package to install.
     """
+    if not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame would look for a display and print an error
     attribute = _import_module(name)
     if attribute is not None:
         return attribute()

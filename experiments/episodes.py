@@ -25,8 +25,10 @@ def read(path: Path) -> tuple[str, np.ndarray, np.ndarray]:
 
 def main() -> None:
     """Prints one line per run and draws all of them."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ModuleNotFoundError:
+        raise SystemExit("error: drawing needs matplotlib: pip install -e '.[plot]'") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

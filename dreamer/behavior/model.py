@@ -42,23 +42,26 @@ class World(Protocol):
 class Dream(NamedTuple):
     """Imagined rollouts. Entry 0 is the replayed start; action t is drawn at entry t, reward t arrives with entry t.
 
-    Time comes first, as the loop wrote it: features are the largest array of an update, and turning it costs time.
+    Features are the largest array of an update, so they stay as the loop wrote them: time first, and the last entry,
+    at which nothing is learned any more, apart.
 
     Attributes:
-        features: `[H + 1, N, F]`.
-        action: `[H + 1, N, A]`; the last one is drawn but never used.
+        features: `[H, N, F]`.
+        end: features of the last entry, `[N, F]`.
+        action: `[H, N, A]`.
         reward: `[H + 1, N]`.
         continue_prob: `[H + 1, N]`, discount included.
     """
 
-    features: Float[Array, "H1 N F"]
-    action: Float[Array, "H1 N A"]
+    features: Float[Array, "H N F"]
+    end: Float[Array, "N F"]
+    action: Float[Array, "H N A"]
     reward: Float[Array, "H1 N"]
     continue_prob: Float[Array, "H1 N"]
 
 
 class DreamNoise(NamedTuple):
-    """Randomness of a dream: `H` prior samples and `H + 1` actions. None in place of either takes the modes."""
+    """Randomness of a dream: `H` prior samples and `H` actions. None in place of either takes the modes."""
 
     prior: Float[Array, "H N S"] | None
     action: ActionNoise | None
@@ -108,7 +111,8 @@ class Behavior(nnx.Module):
             dream,
             policy=self.actor(dream.features),
             value=self.critic(dream.features),
-            slow_value=slow_critic(dream.features).mean(),
+            end_value=self.critic(dream.end).mean(),
+            slow_value=append(slow_critic(dream.features).mean(), slow_critic(dream.end).mean()),
             return_range=return_range,
             config=config,
         )
@@ -131,18 +135,22 @@ def imagine(world: World, actor: Actor, start: Latent, noise: DreamNoise, *, hor
     DreamerV3 learns by REINFORCE, so no gradient is needed here: call it on stopped parameters and latents.
     """
 
-    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[Array, Array]]:
+    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[Array, Array, Array, Array]]:
         features = world.features(latent)
         action = actor(features).sample(noise.action)
-        return world.imagine(latent, action, noise.prior), (features, action)
+        entry = features, action, world.reward(features), world.continue_prob(features)
+        return world.imagine(latent, action, noise.prior), entry
 
-    before, at_end = (jax.tree.map(lambda x: x[:horizon], noise), jax.tree.map(lambda x: x[-1], noise.action))
-    last, path = jax.lax.scan(step, start, before, length=horizon)
+    last, (features, action, reward, continue_prob) = jax.lax.scan(step, start, noise, length=horizon)
     end = world.features(last)
-    features, actions = jax.tree.map(
-        lambda path, end: jnp.concatenate([path, end[None]]), path, (end, actor(end).sample(at_end))
+    return Dream(
+        features, end, action, append(reward, world.reward(end)), append(continue_prob, world.continue_prob(end))
     )
-    return Dream(features, actions, world.reward(features), world.continue_prob(features))
+
+
+def append(path: Float[Array, "H N"], end: Float[Array, " N"]) -> Float[Array, "H1 N"]:
+    """The values of all entries of a dream, those of the last one given apart."""
+    return jnp.concatenate([path, end[None]])
 
 
 class ImaginationLoss(NamedTuple):
@@ -160,6 +168,7 @@ def imagination_loss(
     *,
     policy: ActionDistribution,
     value: TwoHot,
+    end_value: Float[Array, " N"],
     slow_value: Float[Array, "H1 N"],
     return_range: ReturnRange,
     config: BehaviorConfig,
@@ -169,14 +178,15 @@ def imagination_loss(
 
     Args:
         dream: imagined rollouts.
-        policy: distribution at every entry of the dream.
-        value: critic at every entry.
+        policy: distribution at every entry but the last.
+        value: critic at every entry but the last.
+        end_value: its mean at the last.
         slow_value: mean of the slow critic at every entry.
         return_range: before this batch; it takes the batch in before it is used.
         config: weights and lambda.
         discount: factor beside `continue_prob`; 1 where that already carries the discount, as it does by default.
     """
-    value_mean = value.mean()
+    value_mean = append(value.mean(), end_value)
     baseline = slow_value if config.critic.slow_target else value_mean
     weight = stop_gradient(jnp.cumprod(discount * dream.continue_prob, axis=0) / discount)
     returns = lambda_return(
@@ -191,9 +201,9 @@ def imagination_loss(
     return_scale = return_range.scale(config.return_norm)
     advantage = (returns - baseline[:-1]) / return_scale
 
-    log_prob, entropy = policy.log_prob(stop_gradient(dream.action))[:-1], policy.entropy()[:-1]
+    log_prob, entropy = policy.log_prob(stop_gradient(dream.action)), policy.entropy()
     policy_loss = -weight[:-1] * (log_prob * stop_gradient(advantage) + config.actor.entropy * entropy)
-    value_loss = weight[:-1] * critic_loss(value, returns, slow_value, config)
+    value_loss = weight[:-1] * critic_loss(value, returns, slow_value[:-1], config)
 
     metrics = {
         "advantage": jnp.mean(advantage),
@@ -225,20 +235,19 @@ def replay_value_loss(
     last, terminal = batch.is_last.astype(jnp.float32).T, batch.is_terminal.astype(jnp.float32).T
     bootstrap = stop_gradient(bootstrap).T
     returns = lambda_return(batch.reward.T, terminal, last, bootstrap, discount=discount, lam=config.lam)
-    value = TwoHot(value.logits.swapaxes(0, 1), value.bins)
-    losses = (1.0 - last[:-1]) * critic_loss(value, returns, slow_value.T, config)
+    value = TwoHot(value.logits[:, :-1].swapaxes(0, 1), value.bins)
+    losses = (1.0 - last[:-1]) * critic_loss(value, returns, slow_value.T[:-1], config)
     return losses.T, returns.T
 
 
 def critic_loss(
-    value: TwoHot, returns: Float[Array, "H N"], slow_value: Float[Array, "H1 N"], config: BehaviorConfig
+    value: TwoHot, returns: Float[Array, "H N"], slow_value: Float[Array, "H N"], config: BehaviorConfig
 ) -> Float[Array, "H N"]:
     """Two-hot cross-entropy against the returns, and against the slow critic's mean to keep the critic from running.
 
     The two targets share one pass over the logits: cross-entropy is linear in the code.
     """
-    value = TwoHot(value.logits[:-1], value.bins)
-    return value.cross_entropy(value.encode(returns) + config.critic.slow_regularizer * value.encode(slow_value[:-1]))
+    return value.cross_entropy(value.encode(returns) + config.critic.slow_regularizer * value.encode(slow_value))
 
 
 def _scaled_return_metrics(scaled: Float[Array, "H N"]) -> dict[str, Float[Array, ""]]:

@@ -136,20 +136,18 @@ class TwoHot(NamedTuple):
         return weighted[..., middle] + jnp.sum(pairs, axis=-1)
 
     def encode(self, target: Float[Array, "*N"]) -> Float[Array, "*N J"]:
-        """The two bins around the target share the weight in proportion to nearness, in raw (not symlog) space.
-
-        Written as a hat function over the bins: it rises from the bin below and falls to the bin above. Beyond the
-        outermost bins stand two that no clipped target reaches.
-        """
-        below = jnp.concatenate([2 * self.bins[:1], self.bins[:-1]])
-        above = jnp.concatenate([self.bins[1:], 2 * self.bins[-1:]])
-        below, bins, above = (along_last(edge, self.logits) for edge in (below, self.bins, above))
-        target = jnp.clip(target, self.bins[0], self.bins[-1])[..., None]
-        return jnp.clip(jnp.minimum((target - below) / (bins - below), (above - target) / (above - bins)), 0.0, 1.0)
+        """The two bins around the target share the weight in proportion to nearness, in raw (not symlog) space."""
+        target = jnp.clip(target, self.bins[0], self.bins[-1])
+        below = jnp.clip(jnp.searchsorted(self.bins, target, side="right") - 1, 0, self.bins.shape[0] - 2)
+        low, high = self.bins[below], self.bins[below + 1]
+        share = ((target - low) / (high - low))[..., None]
+        offset = jnp.arange(self.bins.shape[0]).reshape((1,) * target.ndim + (-1,)) - below[..., None]
+        return jnp.where(offset == 0, 1.0 - share, jnp.where(offset == 1, share, 0.0))
 
     def cross_entropy(self, code: Float[Array, "*N J"]) -> Float[Array, "*N"]:
         """Cross-entropy against a code, or a weighted sum of codes, through which no gradient flows."""
-        return -jnp.sum(jax.lax.stop_gradient(code) * jax.nn.log_softmax(self.logits), axis=-1)
+        code = jax.lax.stop_gradient(code)
+        return jnp.sum(code, axis=-1) * jax.nn.logsumexp(self.logits, axis=-1) - jnp.sum(code * self.logits, axis=-1)
 
     def loss(self, target: Float[Array, "*N"]) -> Float[Array, "*N"]:
         """Cross-entropy against the two-hot code of the target."""

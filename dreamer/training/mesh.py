@@ -37,7 +37,7 @@ class Placement:
         MeshError: the devices are too few or too many.
     """
 
-    def __init__(self, mesh: str = "", *, devices: Sequence[jax.Device] | None = None) -> None:
+    def __init__(self, mesh: str = "", *, devices: Sequence[Any] | None = None) -> None:
         chosen = jax.devices() if devices is None else list(devices)
         self.mesh: Mesh | None = None
         if not mesh:

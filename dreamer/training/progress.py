@@ -15,9 +15,13 @@ from rich.text import Text
 
 from dreamer.training.counters import START, Counters
 
-WINDOW_SECONDS = 30.0  # over which rates are measured
+WINDOW_SECONDS = 30.0  # over which frames per second are measured
+ETA_WINDOW_SECONDS = 600.0  # an update can take half a minute
 ETA_SECONDS = 5.0  # of samples; a rate over less says little about the rest of the run
+STILL_SECONDS = 3.0  # without a step or an update; from then on the seconds are shown, as a sign of life
 PLAIN_SECONDS = 30.0  # between plain lines
+TRAINING = "training"
+BEFORE_TRAINING = ("starting", "prefill", "compiling")
 SAVING = "saving"  # a phase that is soon over: one plain line is enough
 
 
@@ -27,9 +31,8 @@ class _Sample(NamedTuple):
 
 
 class _Rates(NamedTuple):
-    """Per second, measured over so many seconds."""
+    """Per second; agent steps only where they were measured for long enough to tell the time that is left."""
 
-    seconds: float
     agent_steps: float
     env_frames: float
 
@@ -50,6 +53,7 @@ class Progress:
         self._total_steps = total_steps
         self._counters = start
         self._phase, self._phase_start = "starting", time.monotonic()
+        self._counted_at = time.monotonic()  # when the counters last moved
         self._score: float | None = None
         self._samples: deque[_Sample] = deque()
         self._samples_lock = threading.Lock()  # a phase change prints from another thread than the clock
@@ -61,7 +65,8 @@ class Progress:
 
     def update(self, counters: Counters, *, score: float | None = None) -> None:
         """Notes where the run is, and the score of the last finished episode. Drawing has its own pace."""
-        self._counters = counters
+        if counters != self._counters:
+            self._counters, self._counted_at = counters, time.monotonic()
         if score is not None:
             self._score = score
 
@@ -69,6 +74,9 @@ class Progress:
         """Names what the run does now: `compiling`, `prefill`, `training`, `saving`."""
         if name == self._phase:
             return
+        if name == TRAINING and self._phase in BEFORE_TRAINING:
+            with self._samples_lock:
+                self._samples.clear()  # what came before says nothing about the speed of training
         self._phase, self._phase_start = name, time.monotonic()
         if self._plain is not None:
             self._print_plain()
@@ -82,10 +90,10 @@ class Progress:
         now, counters = time.monotonic(), self._counters
         rates = self._rates(now, counters)
         parts = [
-            self._phase if self._phase == "training" else f"{self._phase}... {_duration(now - self._phase_start)}",
+            self._describe_phase(now),
             f"{100 * min(1.0, counters.agent_steps / max(1, self._total_steps)):.1f}%",
         ]
-        if rates.agent_steps > 0 and rates.seconds >= ETA_SECONDS:
+        if rates.agent_steps > 0:
             parts.append(f"ETA {_duration((self._total_steps - counters.agent_steps) / rates.agent_steps)}")
         if self._score is not None:
             parts.append(f"score {self._score:,.1f}")
@@ -118,16 +126,25 @@ class Progress:
             self._print_again()
 
     def _rates(self, now: float, counters: Counters) -> _Rates:
-        """Agent steps and frames per second over the window."""
+        """Frames per second over the window, and agent steps per second over the long one."""
         with self._samples_lock:
             self._samples.append(_Sample(now, counters))
-            while len(self._samples) > 2 and now - self._samples[1].seconds > WINDOW_SECONDS:
+            while len(self._samples) > 2 and now - self._samples[1].seconds > ETA_WINDOW_SECONDS:
                 self._samples.popleft()
             first = self._samples[0]
-        seconds = max(now - first.seconds, 1e-9)
-        steps = counters.agent_steps - first.counters.agent_steps
-        frames = counters.env_frames - first.counters.env_frames
-        return _Rates(seconds, steps / seconds, frames / seconds)
+            newer = (sample for sample in self._samples if now - sample.seconds <= WINDOW_SECONDS)
+            recent = next(newer, first)
+        frames = (counters.env_frames - recent.counters.env_frames) / max(now - recent.seconds, 1e-9)
+        seconds = now - first.seconds
+        if self._phase in BEFORE_TRAINING or seconds < ETA_SECONDS:
+            return _Rates(0.0, frames)
+        return _Rates((counters.agent_steps - first.counters.agent_steps) / seconds, frames)
+
+    def _describe_phase(self, now: float) -> str:
+        since = self._counted_at if self._phase == TRAINING else self._phase_start
+        if self._phase == TRAINING and now - since < STILL_SECONDS:
+            return self._phase
+        return f"{self._phase}... {_duration(now - since)}"
 
     def _render(self) -> Text:
         return Text(self.line(), no_wrap=True, overflow="ellipsis")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -51,7 +52,6 @@ class RunFolder:
             if self.is_new:
                 _write_marker(self.path / _MARKER)
             self.run_id = read_run_id(self.path)
-            self.videos.mkdir(exist_ok=True)
         except BaseException:
             self._lock.release()
             raise
@@ -87,6 +87,14 @@ class RunFolder:
                 f"{source} belongs to run {run_id}, but {self.path} is run {self.run_id}. "
                 "Remove what was copied in, or choose another --logdir."
             )
+
+    def discard_new(self) -> None:
+        """Takes a folder back in which nothing has begun, say because the environment's name was mistyped."""
+        if self.is_new and not any(path.exists() for path in (self.checkpoints, self.replay)):
+            for path in (self.config, self.path / _MARKER, self.path / _LOCK):
+                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something else lies there
+                self.path.rmdir()
 
     def close(self) -> None:
         """Lets other processes in."""

@@ -18,7 +18,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
@@ -30,6 +30,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.announce: Callable[[], None] = lambda: None  # called when the first signal comes
 
     @property
     def requested(self) -> bool:
@@ -45,9 +46,11 @@ class Stop:
         """Records the first signal; a SIGINT after it ends the process, nothing saved."""
         if self.signal is None:
             self.signal = signal.Signals(number)
+            self.announce()
         elif number == signal.SIGINT:
             if sys.stderr.isatty():
                 os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())  # the progress line hides it
+            os.write(sys.stderr.fileno(), b"\nended at once: nothing was saved since the last checkpoint\n")
             os._exit(128 + signal.SIGINT)
 
 

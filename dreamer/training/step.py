@@ -92,7 +92,7 @@ def draw_noise(definition: Definition, key: Array, batch: Batch) -> tuple[Float[
     posterior_key, prior_key, action_key = jax.random.split(key, 3)
     stoch, horizon = definition.config.world.rssm.stoch, definition.config.behavior.horizon
     num_starts = batch.reward.size
-    actor = draw_action_noise(action_key, definition.action_spec, (horizon + 1, num_starts))
+    actor = draw_action_noise(action_key, definition.action_spec, (horizon, num_starts))
     prior = jax.random.uniform(prior_key, (horizon, num_starts, stoch))
     return jax.random.uniform(posterior_key, (*batch.reward.shape, stoch)), DreamNoise(prior, actor)
 

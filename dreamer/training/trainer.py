@@ -214,6 +214,7 @@ class Trainer:
             truth = np.asarray(batch.observation[name][: len(predictions[name])])
             frames = open_loop_strip(truth, predictions[name])
             self._log.video(self.counters, f"open_loop/{name}", frames)
+            self._folder.videos.mkdir(exist_ok=True)
             write_gif(self._folder.videos / f"open_loop_{name}_{self.counters.updates:08d}.gif", frames, fps=10)
 
     def _try_to_save(self, progress: Progress) -> None:

@@ -7,6 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dreamer.config import EncoderConfig
@@ -32,7 +33,7 @@ class Encoder(nnx.Module):
             setattr(self, f"cnn_{name}", cnn)
             self.token_size += cnn.token_size
 
-    def __call__(self, observation: dict[str, Array], *, dtype: jnp.dtype = jnp.float32) -> Float[Array, "*N E"]:
+    def __call__(self, observation: dict[str, Array], *, dtype: DTypeLike = jnp.float32) -> Float[Array, "*N E"]:
         """Tokens of a batch of observations, computed in `dtype`."""
         tokens = []
         if self.vector_spec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from dreamer.config import RSSMConfig
@@ -32,7 +33,7 @@ class RSSM(nnx.Module):
         self.posterior_mlp = MLP(hidden, hidden, layers=config.posterior_layers - 1, rngs=rngs)
         self.posterior_out = Linear(hidden, flat_stoch, rngs=rngs)
 
-    def initial(self, batch_size: int, *, dtype: jnp.dtype = jnp.float32) -> Latent:
+    def initial(self, batch_size: int, *, dtype: DTypeLike = jnp.float32) -> Latent:
         """The state before an episode: zeros."""
         config = self.config
         return Latent(

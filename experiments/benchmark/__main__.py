@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dreamer.huge_pages import restart_with_huge_pages
 from experiments.benchmark.workloads import WORKLOADS
 
 BATCHES = {"batch 4": (4, 64), "batch 16": (16, 64), "length 16": (16, 16), "length 128": (16, 128)}
@@ -136,4 +137,5 @@ def describe(name: str, result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()  # as `dreamer.train` does
     sys.exit(main())

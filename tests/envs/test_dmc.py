@@ -10,6 +10,8 @@ from envs import rendering
 from envs.environment import EnvironmentFault, EnvSettings
 from envs.spaces import ImageSpec, VectorSpec, action_width
 
+pytest.importorskip("dm_control", reason="dm-control does not install on Python 3.13: labmaze has no wheel for it")
+
 # dm_control itself: a deprecated attribute in dog.xml, GLFW without a display.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:dm_control")
 

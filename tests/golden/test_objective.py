@@ -66,7 +66,7 @@ def test_imagination_loss(case: str):
     config = dataclasses.replace(config, critic=dataclasses.replace(config.critic, slow_target=case == "disc_slowtar"))
     discrete = case != "cont"
     action = jax.nn.one_hot(inputs["action_index"], 6) if discrete else inputs["action"]
-    dream = Dream(jnp.zeros((5, 15, 1)), action, inputs["rew"], inputs["con"])
+    dream = Dream(jnp.zeros((4, 15, 1)), jnp.zeros((15, 1)), action[:-1], inputs["rew"], inputs["con"])
     names = ("policy_logits",) if discrete else ("policy_mean_raw", "policy_std_raw")
 
     def loss(value_logits, *raw):
@@ -77,8 +77,9 @@ def test_imagination_loss(case: str):
         )
         return imagination_loss(
             dream,
-            policy=ActionDistribution((part,)),
-            value=TwoHot(value_logits, BINS),
+            policy=ActionDistribution((jax.tree.map(lambda x: x[:-1], part),)),
+            value=TwoHot(value_logits[:-1], BINS),
+            end_value=TwoHot(value_logits[-1], BINS).mean(),
             slow_value=TwoHot(inputs["slow_value_logits"], BINS).mean(),
             return_range=return_range(data, f"{case}/retnorm_before/"),
             config=config,

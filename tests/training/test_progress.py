@@ -50,9 +50,9 @@ def clock(monkeypatch) -> FakeClock:
 
 def test_the_line_says_what_how_far_how_fast_how_well(clock):
     progress = Progress(10_000, stream=io.StringIO())
+    progress.phase("training")
     progress.line()
     clock.now = 10.0
-    progress.phase("training")
     progress.update(Counters(1000, 4000, 125), score=-20.5)
     assert progress.line() == (
         "training | 10.0% | ETA 1m30s | score -20.5 | 400 frames/s | agent_steps 1,000 | env_frames 4,000 | updates 125"
@@ -90,17 +90,45 @@ def test_a_phase_shows_its_seconds(clock):
 
 def test_no_eta_before_the_rate_means_something(clock):
     progress = Progress(10_000, stream=io.StringIO())
+    progress.phase("training")
     progress.line()
     clock.now = 60.0
     assert "ETA" not in progress.line()  # no steps yet
 
     progress = Progress(10_000, stream=io.StringIO())
+    progress.phase("training")
     progress.line()
     progress.update(Counters(1000, 4000, 125))
     clock.now = 64.0
     assert "ETA" not in progress.line()
     clock.now = 65.0
     assert "| ETA 45s |" in progress.line()
+
+
+def test_the_eta_knows_nothing_of_what_came_before_training(clock):
+    progress = Progress(11_000, stream=io.StringIO())
+    progress.phase("prefill")
+    progress.line()
+    clock.now = 10.0
+    progress.update(Counters(1000, 4000, 0))  # without updates, a hundred times as fast
+    assert "ETA" not in progress.line()
+    progress.phase("training")
+    for second in range(10, 111, 10):  # one update and ten steps in ten seconds
+        clock.now = float(second)
+        progress.update(Counters(990 + second, 3960 + 4 * second, second // 10))
+        line = progress.line()
+    assert "ETA 2h45m" in line
+
+
+def test_a_long_update_shows_that_the_run_lives(clock):
+    progress = Progress(10_000, stream=io.StringIO())
+    progress.phase("training")
+    progress.update(Counters(8, 32, 1))
+    assert progress.line().startswith("training |")
+    clock.now = 14.0
+    assert progress.line().startswith("training... 14s |")
+    progress.update(Counters(8, 32, 2))
+    assert progress.line().startswith("training |")
 
 
 def run(script: str, *, quiet: bool = False) -> str:

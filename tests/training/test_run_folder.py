@@ -33,13 +33,26 @@ def hold(path: Path) -> subprocess.Popen[str]:
 def test_a_run_keeps_its_id(tmp_path):
     with RunFolder(tmp_path / "deep" / "run") as run:
         assert run.is_new
-        assert run.videos.is_dir()
         first = run.run_id
     with RunFolder(tmp_path / "deep" / "run") as run:
         assert not run.is_new
         assert run.run_id == first == read_run_id(run.path)
     with RunFolder(tmp_path / "other") as other:
         assert other.run_id != first
+
+
+def test_a_folder_in_which_nothing_began_is_taken_back(tmp_path):
+    with RunFolder(tmp_path / "run") as run:
+        run.config.write_text("env: mistyped")
+        run.discard_new()
+    assert not (tmp_path / "run").exists()
+    with RunFolder(tmp_path / "run") as run:
+        run.replay.mkdir()
+        run.discard_new()
+    with RunFolder(tmp_path / "run") as run:
+        (run.replay).rmdir()
+        run.discard_new()  # an older run's
+    assert (tmp_path / "run").exists()
 
 
 def test_everything_lies_inside(tmp_path):

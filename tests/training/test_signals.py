@@ -91,7 +91,9 @@ def test_ctrl_c_twice_ends_a_compilation_at_once():
 
 def test_the_former_handlers_return():
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    announced: list[bool] = []
     with catch_stop_signals() as stop:
+        stop.announce = lambda: announced.append(stop.requested)
         assert not stop.requested
         assert stop.exit_code == 0
         os.kill(os.getpid(), signal.SIGUSR1)
@@ -99,6 +101,7 @@ def test_the_former_handlers_return():
         while not stop.requested and time.monotonic() < deadline:
             time.sleep(0.01)
         assert stop.requested
+    assert announced == [True]
     assert {number: signal.getsignal(number) for number in before} == before
     assert "stop-signals" not in {thread.name for thread in threading.enumerate()}
 
