@@ -6,10 +6,12 @@ Presets are data (`configs/*.yaml`), merged strictly onto these classes by `drea
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 FACTORY = "factory:"  # prefix of `Config.env` where `dreamer.Dreamer` was given a function
+MESH_AXES = ("data", "model")
 
 
 @dataclass(frozen=True)
@@ -206,3 +208,19 @@ class Config:
     environment: EnvConfig = field(default_factory=EnvConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+def mesh_sizes(mesh: str) -> tuple[int, int]:
+    """Devices along `data` and `model` in `data=4,model=2`; an axis that is not named has 1.
+
+    Raises:
+        ValueError: the text is not of this form.
+    """
+    sizes: dict[str, int] = {}
+    for part in mesh.split(","):
+        found = re.fullmatch(r"\s*(\w+)\s*=\s*([1-9]\d*)\s*", part)
+        if found is None or found[1] not in MESH_AXES or found[1] in sizes:
+            raise ValueError(f"expected devices along data and model, such as data=4,model=2, not {mesh!r}")
+        sizes[found[1]] = int(found[2])
+    data, model = (sizes.get(axis, 1) for axis in MESH_AXES)
+    return data, model

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dreamer.config import Config
+from dreamer.config import Config, mesh_sizes
 from dreamer.presets import ConfigError, did_you_mean, flatten, merge_layers
 
 _STEPS = re.compile(r"(?P<count>\d[\d_]*(\.\d+)?(e\d{1,2})?)(?P<scale>[km]?)(_(?P<unit>[a-z]+))?", re.IGNORECASE)
@@ -32,7 +32,6 @@ _AT_LEAST_ZERO = (
 _BELOW_ONE = ("world.rssm.unimix", "behavior.actor.unimix", "optimizer.beta1", "optimizer.beta2")
 _UP_TO_ONE = ("behavior.lam", "behavior.critic.slow_rate", "behavior.return_norm.rate", "environment.sticky")
 _PERCENTILES = ("behavior.return_norm.low", "behavior.return_norm.high")
-MESH_AXES = ("data", "model")
 MOST_CLASSES = 256  # replay stores a class index in one byte
 
 
@@ -57,22 +56,6 @@ def steps_to_agent_steps(steps: str, action_repeat: int) -> int:
     if agent_steps < 1:
         raise ValueError(f"expected at least one step, not {steps!r}")
     return agent_steps
-
-
-def mesh_sizes(mesh: str) -> tuple[int, int]:
-    """Devices along `data` and `model` in `data=4,model=2`; an axis that is not named has 1.
-
-    Raises:
-        ValueError: the text is not of this form.
-    """
-    sizes: dict[str, int] = {}
-    for part in mesh.split(","):
-        found = re.fullmatch(r"\s*(\w+)\s*=\s*([1-9]\d*)\s*", part)
-        if found is None or found[1] not in MESH_AXES or found[1] in sizes:
-            raise ValueError(f"expected devices along data and model, such as data=4,model=2, not {mesh!r}")
-        sizes[found[1]] = int(found[2])
-    data, model = (sizes.get(axis, 1) for axis in MESH_AXES)
-    return data, model
 
 
 def resolve(overrides: Mapping[str, Any]) -> Config:

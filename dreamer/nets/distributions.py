@@ -128,12 +128,15 @@ class TwoHot(NamedTuple):
     bins: Float[Array, " J"]
 
     def mean(self) -> Float[Array, "*N"]:
-        """Expected value. Symmetric pairs are added first: bins reach 5e8, and a plain sum at init would not be 0."""
+        """Expected value. Bins reach 5e8, so a plain sum would not be 0 at init.
+
+        Probabilities of mirrored bins are subtracted before they are weighted: equal ones then cancel exactly, also
+        where the compiler contracts a product and a sum into one rounding.
+        """
         probs = jax.nn.softmax(self.logits)
         middle = self.bins.shape[0] // 2
-        weighted = probs * along_last(self.bins, probs)
-        pairs = weighted[..., :middle][..., ::-1] + weighted[..., middle + 1 :]
-        return weighted[..., middle] + jnp.sum(pairs, axis=-1)
+        excess = probs[..., middle + 1 :] - probs[..., :middle][..., ::-1]
+        return jnp.sum(excess * along_last(self.bins[middle + 1 :], excess), axis=-1)
 
     def encode(self, target: Float[Array, "*N"]) -> Float[Array, "*N J"]:
         """The two bins around the target share the weight in proportion to nearness, in raw (not symlog) space."""

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from dreamer.config import MESH_AXES, mesh_sizes
 from dreamer.training.state import TrainState
-from dreamer.validation import MESH_AXES, mesh_sizes
 
 LARGE = 2**12  # numbers; below, splitting costs more than it saves
 

@@ -162,7 +162,7 @@ def test_objective(name: str, monkeypatch: pytest.MonkeyPatch):
     data = load(name)
     observation_spec, action_spec = SETUPS[name]
     definition, batch = Definition(CONFIG, observation_spec, action_spec), golden_batch(data, name)
-    action_noise = (jnp.full((6, 15, 2), 0.5),) if action_spec is CONTINUOUS else None
+    action_noise = (jnp.full((5, 15, 2), 0.5),) if action_spec is CONTINUOUS else None
     monkeypatch.setattr(training_step, "draw_noise", lambda *_: (None, DreamNoise(None, action_noise)))
 
     params = jax.tree.map(jnp.asarray, agent_params(below(data, "param")))

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dreamer.config import mesh_sizes
 from dreamer.presets import ConfigError
-from dreamer.validation import mesh_sizes, resolve
+from dreamer.validation import resolve
 
 REPOSITORY = Path(__file__).parents[2]
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
@@ -60,6 +61,6 @@ def test_a_run_changes_its_mesh(tmp_path):
     second = run_python(*command, "--steps", "200")
     assert second.returncode == 0, second.stderr[-3000:]
     assert "resumed at 150 agent steps" in second.stdout + second.stderr
-    third = run_python(*command, "--steps", "250", "--mesh", "data=3")
+    third = run_python(*command, "--steps", "250", "--mesh", "data=2")
     assert third.returncode == 1
-    assert "needs 3 devices, and JAX sees 1" in third.stderr
+    assert "needs 2 devices, and JAX sees 1" in third.stderr
