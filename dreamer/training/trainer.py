@@ -164,7 +164,7 @@ class Trainer:
         self._collector.restore(host, restored.arrays["carry"])
         self._ratio.restore(meta["ratio"])
         self.counters, self.last_score = Counters(**meta["counters"]), meta["last_score"]
-        self._next_video += self.counters.updates
+        self._next_video = self._video_after(self.counters.updates)
         lines = [f"resumed at {self.counters.agent_steps:,} agent steps with {report.steps:,} steps of replay"]
         return "\n".join([*lines, *report.lost])
 
@@ -191,7 +191,7 @@ class Trainer:
         if self._learner.metrics:
             progress.phase("training")
         if self._config.log.video_every and self.counters.updates >= self._next_video and not stop():
-            self._next_video = self.counters.updates + self._config.log.video_every
+            self._next_video = self._video_after(self.counters.updates)
             self._record_video()
 
     def _report(self) -> None:
@@ -199,6 +199,11 @@ class Trainer:
         metrics = {name: float(value) for name, value in jax.device_get(self._learner.metrics).items()}
         metrics |= {"replay/steps": self._stream.num_steps, "memory/resident_gb": resident_bytes() / 1e9}
         self._log.scalars(self.counters, metrics)
+
+    def _video_after(self, updates: int) -> int:
+        """The update at which the next video is due: a multiple, so that a run that is often resumed has them too."""
+        every = self._config.log.video_every
+        return (updates // every + 1) * every if every else 0
 
     def _record_video(self) -> None:
         """Open-loop prediction of every image of the last batch: truth, prediction, error."""

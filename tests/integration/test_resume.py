@@ -37,7 +37,11 @@ def assert_same(one: Restored, two: Restored) -> None:
 ENVIRONMENTS = {
     "CartPole-v1": ([], 300, 460),
     "dmc_cartpole_swingup": (["--environment.num-envs", "1"], 150, 240),
-    "atari100k_pong": (["--environment.image-size", "16", "16", "--environment.max-episode-steps", "60"], 110, 160),
+    "atari100k_pong": (
+        ["--environment.image-size", "16", "16", "--environment.max-episode-steps", "60", "--log.video-every", "10"],
+        110,
+        160,
+    ),
 }
 
 
@@ -58,6 +62,11 @@ def test_resume_is_bitwise(env: str, tmp_path: Path):
     tables = [tmp_path / run / "episodes.csv" for run in ("whole", "parts")]
     episodes = [table.read_text() if table.exists() else "no episode ended" for table in tables]
     assert episodes[0] == episodes[1]
+    whole, parts = (
+        {v.name: v.read_bytes() for v in (tmp_path / run / "videos").glob("*")} for run in ("whole", "parts")
+    )
+    assert whole == parts
+    assert len(whole) >= 2 or env != "atari100k_pong"
 
 
 def test_several_environments_resume(tmp_path: Path):
