@@ -49,6 +49,7 @@ class Dream(NamedTuple):
         features: `[H, N, F]`.
         end: features of the last entry, `[N, F]`.
         action: `[H, N, A]`.
+        policy: what the actions were drawn from, `[H, N]`; the only entry through which a gradient flows.
         reward: `[H + 1, N]`.
         continue_prob: `[H + 1, N]`, discount included.
     """
@@ -56,6 +57,7 @@ class Dream(NamedTuple):
     features: Float[Array, "H N F"]
     end: Float[Array, "N F"]
     action: Float[Array, "H N A"]
+    policy: ActionDistribution
     reward: Float[Array, "H1 N"]
     continue_prob: Float[Array, "H1 N"]
 
@@ -109,7 +111,6 @@ class Behavior(nnx.Module):
         config, scale = self.config, self.config.critic.replay_scale
         imagined = imagination_loss(
             dream,
-            policy=self.actor(dream.features),
             value=self.critic(dream.features),
             end_value=self.critic(dream.end).mean(),
             slow_value=append(slow_critic(dream.features).mean(), slow_critic(dream.end).mean()),
@@ -132,20 +133,23 @@ class Behavior(nnx.Module):
 def imagine(world: World, actor: Actor, start: Latent, noise: DreamNoise, *, horizon: int) -> Dream:
     """Rolls the policy out in the world model for H steps from every start `[N]`.
 
-    DreamerV3 learns by REINFORCE, so no gradient is needed here: call it on stopped parameters and latents.
+    DreamerV3 learns by REINFORCE: what is dreamt sends no gradient back, so `world` and `start` are stopped ones, and
+    the actor's parameters are reached only through the log-probabilities and entropies of `policy`. The matrix products
+    that chose the actions are kept for that; the cheap rest of the actor is computed again.
     """
+    policy_at = jax.checkpoint(lambda features: actor(features), policy=jax.checkpoint_policies.dots_saveable)
 
-    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[Array, Array, Array, Array]]:
+    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[Array, Array, ActionDistribution, Array, Array]]:
         features = world.features(latent)
-        action = actor(features).sample(noise.action)
-        entry = features, action, world.reward(features), world.continue_prob(features)
+        policy = policy_at(features)
+        action = stop_gradient(policy.sample(noise.action))
+        entry = features, action, policy, world.reward(features), world.continue_prob(features)
         return world.imagine(latent, action, noise.prior), entry
 
-    last, (features, action, reward, continue_prob) = jax.lax.scan(step, start, noise, length=horizon)
+    last, (features, action, policy, reward, continue_prob) = jax.lax.scan(step, start, noise, length=horizon)
     end = world.features(last)
-    return Dream(
-        features, end, action, append(reward, world.reward(end)), append(continue_prob, world.continue_prob(end))
-    )
+    reward = append(reward, world.reward(end))
+    return Dream(features, end, action, policy, reward, append(continue_prob, world.continue_prob(end)))
 
 
 def append(path: Float[Array, "H N"], end: Float[Array, " N"]) -> Float[Array, "H1 N"]:
@@ -166,7 +170,6 @@ class ImaginationLoss(NamedTuple):
 def imagination_loss(
     dream: Dream,
     *,
-    policy: ActionDistribution,
     value: TwoHot,
     end_value: Float[Array, " N"],
     slow_value: Float[Array, "H1 N"],
@@ -178,7 +181,6 @@ def imagination_loss(
 
     Args:
         dream: imagined rollouts.
-        policy: distribution at every entry but the last.
         value: critic at every entry but the last.
         end_value: its mean at the last.
         slow_value: mean of the slow critic at every entry.
@@ -201,7 +203,7 @@ def imagination_loss(
     return_scale = return_range.scale(config.return_norm)
     advantage = (returns - baseline[:-1]) / return_scale
 
-    log_prob, entropy = policy.log_prob(stop_gradient(dream.action)), policy.entropy()
+    log_prob, entropy = dream.policy.log_prob(dream.action), dream.policy.entropy()
     policy_loss = -weight[:-1] * (log_prob * stop_gradient(advantage) + config.actor.entropy * entropy)
     value_loss = weight[:-1] * critic_loss(value, returns, slow_value[:-1], config)
 

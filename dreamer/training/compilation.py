@@ -1,4 +1,4 @@
-"""Compiled programs outlive the process: the second start of a run compiles nothing."""
+"""How the update is compiled, and how compiled programs outlive the process: a second start compiles nothing."""
 
 from __future__ import annotations
 
@@ -34,3 +34,12 @@ def cache_compilations() -> Path | None:
 def user_cache() -> Path:
     """Where programs keep what can be made again (`XDG_CACHE_HOME`, or `~/.cache`)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def compiler_options() -> dict[str, bool]:
+    """For the update: on a CPU operations run one after the other, each on all cores.
+
+    Side by side they evict each other's operands from the cache: a 12m update took 3.9 seconds, in turn it takes 3.1
+    (`experiments/benchmark/NOTES.md`).
+    """
+    return {"xla_cpu_enable_concurrency_optimized_scheduler": False} if jax.default_backend() == "cpu" else {}

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 from dreamer.behavior.actor import draw_action_noise
 from dreamer.behavior.model import BehaviorLoss, DreamNoise, imagine
 from dreamer.nets.optimizer import descend, moving_average
+from dreamer.training.compilation import compiler_options
 from dreamer.training.state import Definition, Params, TrainState, compute_dtype
 from dreamer.types import Batch, CompactLatent, Latent
 from dreamer.world.model import WorldLoss
@@ -33,7 +34,12 @@ def make_train_step(
     definition: Definition, shardings: tuple[Any, Any, Any] | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, CompactLatent, Metrics]]:
     """The jitted update; its first argument is donated. `shardings` of its results: `Placement.results`."""
-    return jax.jit(lambda state, batch: train_step(definition, state, batch), donate_argnums=0, out_shardings=shardings)
+    return jax.jit(
+        lambda state, batch: train_step(definition, state, batch),
+        donate_argnums=0,
+        out_shardings=shardings,
+        compiler_options=compiler_options(),
+    )
 
 
 def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple[TrainState, CompactLatent, Metrics]:
@@ -69,8 +75,8 @@ def objective(
 ) -> Callable[[Params], tuple[Float[Array, ""], Losses]]:
     """The whole loss as a function of the parameters: observe, dream, judge.
 
-    The world model learns from the batch; from each of its latents the policy is dreamt forward, on stopped parameters
-    since REINFORCE needs no gradient there; actor and critic learn from the dream, the critic from the batch too.
+    The world model learns from the batch; from each of its latents the policy is dreamt forward, in a frozen world as
+    REINFORCE needs no gradient through it; actor and critic learn from the dream, the critic from the batch too.
     """
     posterior_noise, dream_noise = draw_noise(definition, jax.random.fold_in(state.key, state.step), batch)
     slow_critic, horizon = definition.bind_critic(state.slow_critic), definition.config.behavior.horizon
@@ -79,7 +85,7 @@ def objective(
         model, frozen = definition.bind(params), definition.bind(stop_gradient(params))
         world = model.world.loss(batch, posterior_noise)
         starts = jax.tree.map(lambda x: stop_gradient(x).reshape(-1, *x.shape[2:]), world.latents)
-        dream = imagine(frozen.world, frozen.behavior.actor, starts, dream_noise, horizon=horizon)
+        dream = imagine(frozen.world, model.behavior.actor, starts, dream_noise, horizon=horizon)
         features = model.world.features(world.latents)
         behavior = model.behavior.loss(dream, features, batch, slow_critic, state.return_range)
         return world.total + behavior.total, Losses(world, behavior)

@@ -66,7 +66,7 @@ def test_imagination_loss(case: str):
     config = dataclasses.replace(config, critic=dataclasses.replace(config.critic, slow_target=case == "disc_slowtar"))
     discrete = case != "cont"
     action = jax.nn.one_hot(inputs["action_index"], 6) if discrete else inputs["action"]
-    dream = Dream(jnp.zeros((4, 15, 1)), jnp.zeros((15, 1)), action[:-1], inputs["rew"], inputs["con"])
+    features, end = jnp.zeros((4, 15, 1)), jnp.zeros((15, 1))
     names = ("policy_logits",) if discrete else ("policy_mean_raw", "policy_std_raw")
 
     def loss(value_logits, *raw):
@@ -75,9 +75,9 @@ def test_imagination_loss(case: str):
             if discrete
             else Normal.bounded(raw[0], raw[1], min_std=0.1, max_std=1.0)
         )
+        policy = ActionDistribution((jax.tree.map(lambda x: x[:-1], part),))
         return imagination_loss(
-            dream,
-            policy=ActionDistribution((jax.tree.map(lambda x: x[:-1], part),)),
+            Dream(features, end, action[:-1], policy, inputs["rew"], inputs["con"]),
             value=TwoHot(value_logits[:-1], BINS),
             end_value=TwoHot(value_logits[-1], BINS).mean(),
             slow_value=TwoHot(inputs["slow_value_logits"], BINS).mean(),
@@ -320,15 +320,35 @@ def test_fresh_losses():
     assert metrics["imagined_reward"] == 0
 
 
-def test_dream_needs_no_gradient():
-    """Imagination is called on stopped parameters; what it returns sends nothing back."""
+def test_only_the_policy_of_a_dream_has_a_gradient():
+    """REINFORCE: nothing flows back through the world; what the actor learns comes through its distributions."""
     definition = Definition(CONFIG, VECTOR_SPEC, CONTINUOUS)
     params = definition.init(0).params
 
-    def total(params):
-        model = definition.bind(jax.lax.stop_gradient(params))
-        start = model.world.initial(3)
-        dream = imagine(model.world, model.behavior.actor, start, DreamNoise(None, None), horizon=4)
-        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(dream))
+    def parts(params):
+        frozen, model = definition.bind(jax.lax.stop_gradient(params)), definition.bind(params)
+        dream = imagine(frozen.world, model.behavior.actor, frozen.world.initial(3), DreamNoise(None, None), horizon=4)
+        rest = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(dream._replace(policy=None)))
+        return rest, jnp.sum(dream.policy.log_prob(dream.action + 0.1))
 
-    assert not any(np.any(leaf) for leaf in jax.tree.leaves(jax.grad(total)(params)))
+    rest, policy = (flatten(jax.grad(lambda params, i=i: parts(params)[i])(params)) for i in range(2))
+    assert not any(np.any(leaf) for leaf in rest.values())
+    assert {path.split("/")[1] for path, leaf in policy.items() if np.any(leaf)} == {"actor"}
+
+
+def test_the_gradient_through_a_dream_is_that_of_its_policies():
+    """The actor's products are kept by the dream; a second pass over its features has the same gradient."""
+    definition = Definition(CONFIG, VECTOR_SPEC, CONTINUOUS)
+    params = definition.init(0).params
+    noise = DreamNoise(None, (jnp.full((4, 3, 2), 0.3),))
+
+    def loss(params, *, again):
+        frozen, actor = definition.bind(jax.lax.stop_gradient(params)), definition.bind(params).behavior.actor
+        dream = imagine(frozen.world, actor, frozen.world.initial(3), noise, horizon=4)
+        policy = actor(dream.features) if again else dream.policy
+        return jnp.sum(policy.log_prob(dream.action) + 0.1 * policy.entropy())
+
+    kept, second = (flatten(jax.grad(loss)(params, again=again)) for again in (False, True))
+    assert any(np.any(leaf) for leaf in kept.values())
+    for path, expected in second.items():
+        close(kept[path], expected, rtol=1e-4, atol=1e-6)
