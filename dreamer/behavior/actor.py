@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from dreamer.config import ActorConfig
 from dreamer.nets.distributions import Normal, OneHot
+from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, Linear
 from envs.spaces import ActionSpec, DiscreteSpec, VectorSpec
 
@@ -61,7 +62,7 @@ def draw_action_noise(key: Array, spec: ActionSpec, lead: tuple[int, ...]) -> Ac
 class Actor(nnx.Module):
     """Features to a distribution over actions: Normal for continuous parts, categorical for discrete ones."""
 
-    def __init__(self, config: ActorConfig, feature_size: int, spec: ActionSpec, *, rngs: nnx.Rngs):
+    def __init__(self, config: ActorConfig, feature_size: int, spec: ActionSpec, *, rngs: Rngs):
         self.config, self.spec = config, dict(sorted(spec.items()))
         self.mlp = MLP(feature_size, config.units, layers=config.layers, rngs=rngs)
         self.heads = nnx.Dict({key: ActionHead(config.units, part, rngs=rngs) for key, part in self.spec.items()})
@@ -78,7 +79,7 @@ class Actor(nnx.Module):
 class ActionHead(nnx.Module):
     """Output layers of one action key."""
 
-    def __init__(self, units: int, part: VectorSpec | DiscreteSpec, *, rngs: nnx.Rngs):
+    def __init__(self, units: int, part: VectorSpec | DiscreteSpec, *, rngs: Rngs):
         self.part = part
         if isinstance(part, VectorSpec):
             self.mean = Linear(units, part.size, scale=OUTPUT_SCALE, rngs=rngs)

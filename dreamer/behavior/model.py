@@ -15,6 +15,7 @@ from dreamer.behavior.returns import ReturnRange, lambda_return
 from dreamer.config import BehaviorConfig
 from dreamer.nets.distributions import TwoHot
 from dreamer.nets.heads import TwoHotHead
+from dreamer.nets.init import Rngs
 from dreamer.types import Batch, Latent
 from envs.spaces import ActionSpec
 
@@ -82,7 +83,7 @@ class Behavior(nnx.Module):
     """Actor and critic on the features of a world model."""
 
     def __init__(
-        self, config: BehaviorConfig, feature_size: int, action_spec: ActionSpec, *, discount: float, rngs: nnx.Rngs
+        self, config: BehaviorConfig, feature_size: int, action_spec: ActionSpec, *, discount: float, rngs: Rngs
     ):
         """`discount` serves replayed returns; imagined ones find it in the continue probability."""
         self.config, self.discount = config, discount

@@ -13,7 +13,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dreamer.nets.layers import along_last, init_kernel
+from dreamer.nets.init import Rngs, init_kernel
+from dreamer.nets.layers import along_last
 
 # Up to here, images are folded before they are convolved. With more outputs the gradient of the weights, a convolution
 # that XLA does slowly on a CPU, costs more than the rest gains (`experiments/benchmark/NOTES.md`).
@@ -23,7 +24,7 @@ FEW_INPUTS, FEW_OUTPUTS = 4, 16
 class Conv(nnx.Module):
     """Cross-correlation, stride 1, zero padding that keeps the size; images NHWC, weights HWIO."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, rngs: nnx.Rngs):
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, rngs: Rngs):
         self.kernel = init_kernel(rngs, (kernel, kernel, in_channels, out_channels))
         self.bias = nnx.Param(jnp.zeros(out_channels))
 
@@ -56,7 +57,7 @@ class UpsampleConv(Conv):
     The function is the same; the arithmetic is 2.8 times less and the few-channel convolution at full size disappears.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, rngs: nnx.Rngs):
+    def __init__(self, in_channels: int, out_channels: int, *, rngs: Rngs):
         super().__init__(in_channels, out_channels, kernel=5, rngs=rngs)
 
     def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H2 W2 O"]:

@@ -7,13 +7,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dreamer.nets.distributions import Bernoulli, TwoHot, symexp_bins
+from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, Linear
 
 
 class TwoHotHead(nnx.Module):
     """A scalar predicted over symexp bins; the output starts at zero, so that the first predictions are exactly 0."""
 
-    def __init__(self, in_size: int, units: int, *, layers: int, rngs: nnx.Rngs):
+    def __init__(self, in_size: int, units: int, *, layers: int, rngs: Rngs):
         bins = symexp_bins()
         self.mlp = MLP(in_size, units, layers=layers, rngs=rngs)
         self.output = Linear(units, len(bins), scale=0.0, rngs=rngs)
@@ -26,7 +27,7 @@ class TwoHotHead(nnx.Module):
 class ContinueHead(nnx.Module):
     """Whether the episode goes on."""
 
-    def __init__(self, in_size: int, units: int, *, layers: int, rngs: nnx.Rngs):
+    def __init__(self, in_size: int, units: int, *, layers: int, rngs: Rngs):
         self.mlp = MLP(in_size, units, layers=layers, rngs=rngs)
         self.output = Linear(units, 1, rngs=rngs)
 

@@ -6,24 +6,14 @@ decided once, where observations and latents enter the model. `*N` stands for an
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dreamer.nets.init import Rngs, init_kernel
+
 EPSILON = 1e-4  # inside the root of RMSNorm
-TRUNCATED_STD = 1.1368  # 1 / standard deviation of a normal truncated at two sigma, rounded as in the reference
-
-
-def init_kernel(rngs: nnx.Rngs, shape: tuple[int, ...], *, scale: float = 1.0) -> nnx.Param:
-    """Truncated normal with standard deviation `scale / sqrt(fan_in)`; fan_in is the product of all axes but the last.
-
-    For block-diagonal kernels `[blocks, in / blocks, out / blocks]` that is the whole input width, as in the reference.
-    """
-    std = TRUNCATED_STD * scale / math.sqrt(math.prod(shape[:-1]))
-    return nnx.Param(std * jax.random.truncated_normal(rngs.params(), -2.0, 2.0, shape))
 
 
 def along_last(vector: Array, like: Array) -> Array:
@@ -64,7 +54,7 @@ product.defvjp(_product_forward, _product_backward)
 class Linear(nnx.Module):
     """`x @ kernel + bias`."""
 
-    def __init__(self, in_size: int, out_size: int, *, rngs: nnx.Rngs, scale: float = 1.0):
+    def __init__(self, in_size: int, out_size: int, *, rngs: Rngs, scale: float = 1.0):
         self.kernel = init_kernel(rngs, (in_size, out_size), scale=scale)
         self.bias = nnx.Param(jnp.zeros(out_size))
 
@@ -86,7 +76,7 @@ class Linear(nnx.Module):
 class BlockLinear(nnx.Module):
     """A block-diagonal linear layer: part g of the input gives part g of the output."""
 
-    def __init__(self, in_size: int, out_size: int, *, blocks: int, rngs: nnx.Rngs):
+    def __init__(self, in_size: int, out_size: int, *, blocks: int, rngs: Rngs):
         self.kernel = init_kernel(rngs, (blocks, in_size // blocks, out_size // blocks))
         self.bias = nnx.Param(jnp.zeros(out_size))
 
@@ -139,7 +129,7 @@ class RMSNorm(nnx.Module):
 class Layer(nnx.Module):
     """Linear, RMSNorm, SiLU: every hidden layer of the model."""
 
-    def __init__(self, in_size: int, out_size: int, *, rngs: nnx.Rngs):
+    def __init__(self, in_size: int, out_size: int, *, rngs: Rngs):
         self.linear = Linear(in_size, out_size, rngs=rngs)
         self.norm = RMSNorm(out_size)
 
@@ -155,7 +145,7 @@ class Layer(nnx.Module):
 class MLP(nnx.Module):
     """A stack of hidden layers."""
 
-    def __init__(self, in_size: int, units: int, *, layers: int, rngs: nnx.Rngs):
+    def __init__(self, in_size: int, units: int, *, layers: int, rngs: Rngs):
         self.num_layers = layers
         for index in range(layers):
             setattr(self, f"layer{index}", Layer(in_size if index == 0 else units, units, rngs=rngs))

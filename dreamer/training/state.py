@@ -14,6 +14,7 @@ from dreamer.behavior.model import Behavior
 from dreamer.behavior.returns import ReturnRange
 from dreamer.config import Config
 from dreamer.nets.heads import TwoHotHead
+from dreamer.nets.init import Draws, Rngs
 from dreamer.nets.optimizer import make_optimizer
 from dreamer.world.model import WorldModel
 from envs.spaces import ActionSpec, ObservationSpec
@@ -44,7 +45,7 @@ class TrainState(NamedTuple):
 class Model(nnx.Module):
     """World model and behaviour under one roof, so that one optimizer trains them together."""
 
-    def __init__(self, config: Config, observation_spec: ObservationSpec, action_spec: ActionSpec, *, rngs: nnx.Rngs):
+    def __init__(self, config: Config, observation_spec: ObservationSpec, action_spec: ActionSpec, *, rngs: Rngs):
         discount = 1.0 - 1.0 / config.discount_horizon
         dtype = compute_dtype(config)
         self.world = WorldModel(config.world, observation_spec, action_spec, discount=discount, dtype=dtype, rngs=rngs)
@@ -56,7 +57,9 @@ class Definition:
 
     def __init__(self, config: Config, observation_spec: ObservationSpec, action_spec: ActionSpec):
         self.config, self.observation_spec, self.action_spec = config, observation_spec, action_spec
-        model = nnx.eval_shape(lambda: Model(config, observation_spec, action_spec, rngs=nnx.Rngs(0)))
+        counter = Draws()
+        model = nnx.eval_shape(lambda: Model(config, observation_spec, action_spec, rngs=counter))
+        self._kernel_count = counter.count
         self._graph, _ = nnx.split(model)
         self._critic_graph, _ = nnx.split(model.behavior.critic)
         self.optimizer = make_optimizer(config.optimizer)
@@ -79,7 +82,8 @@ class Definition:
 
     def _init(self, key: Array) -> TrainState:
         init_key, run_key = jax.random.split(key)
-        model = Model(self.config, self.observation_spec, self.action_spec, rngs=nnx.Rngs(init_key))
+        draws = Draws(Draws.numbers(init_key, self._kernel_count))
+        model = Model(self.config, self.observation_spec, self.action_spec, rngs=draws)
         params = nnx.to_pure_dict(nnx.split(model)[1])
         return TrainState(
             params=params,

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from dreamer.config import DecoderConfig
 from dreamer.nets.convolution import UpsampleConv
 from dreamer.nets.distributions import ImageMSE, OneHot, SymlogMSE
+from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm
 from dreamer.types import Latent
 from dreamer.world.images import ImageGroup, group_images
@@ -53,7 +54,7 @@ class Classes(NamedTuple):
 class Decoder(nnx.Module):
     """Decodes latents `[*N]` into one prediction per observation key."""
 
-    def __init__(self, config: DecoderConfig, spec: ObservationSpec, *, latent: tuple[int, int, int], rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, spec: ObservationSpec, *, latent: tuple[int, int, int], rngs: Rngs):
         """`latent`: widths of deter and flat stoch, and the number of blocks of the recurrent state."""
         deter, flat_stoch, _ = latent
         self.vector_spec = {key: part for key, part in sorted(spec.items()) if not isinstance(part, ImageSpec)}
@@ -88,7 +89,7 @@ class Decoder(nnx.Module):
 class ImageDecoder(nnx.Module):
     """A small map from the latent, then stages of upsampling, convolution, RMSNorm and SiLU."""
 
-    def __init__(self, group: ImageGroup, *, latent: tuple[int, int, int], units: int, rngs: nnx.Rngs):
+    def __init__(self, group: ImageGroup, *, latent: tuple[int, int, int], units: int, rngs: Rngs):
         self.group = group
         deter, flat_stoch, blocks = latent
         channels = (sum(group.channels), *group.stages)

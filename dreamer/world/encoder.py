@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from dreamer.config import EncoderConfig
 from dreamer.nets.convolution import PooledConv
+from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, RMSNorm, symlog
 from dreamer.world.images import ImageGroup, group_images
 from envs.spaces import DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, vector_width
@@ -20,7 +21,7 @@ from envs.spaces import DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, ve
 class Encoder(nnx.Module):
     """Encodes observations step by step into tokens `[*N, E]`: first those of the vectors, then those of the images."""
 
-    def __init__(self, config: EncoderConfig, spec: ObservationSpec, *, rngs: nnx.Rngs):
+    def __init__(self, config: EncoderConfig, spec: ObservationSpec, *, rngs: Rngs):
         self.vector_spec = {key: part for key, part in sorted(spec.items()) if not isinstance(part, ImageSpec)}
         self.groups = group_images(spec, depth=config.depth, multipliers=config.multipliers)
         self.token_size = 0
@@ -49,7 +50,7 @@ class Encoder(nnx.Module):
 class ImageEncoder(nnx.Module):
     """Stages of convolution, 2x2 max-pooling, RMSNorm over channels and SiLU."""
 
-    def __init__(self, group: ImageGroup, *, kernel: int, rngs: nnx.Rngs):
+    def __init__(self, group: ImageGroup, *, kernel: int, rngs: Rngs):
         self.group = group
         self.token_size = math.prod(group.map_size) * group.stages[-1]
         channels = (sum(group.channels), *group.stages)

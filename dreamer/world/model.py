@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 from dreamer.config import WorldConfig
 from dreamer.nets.distributions import OneHot
 from dreamer.nets.heads import ContinueHead, TwoHotHead
+from dreamer.nets.init import Rngs
 from dreamer.types import Batch, CompactLatent, Latent
 from dreamer.world.decoder import Decoder, Prediction
 from dreamer.world.encoder import Encoder
@@ -48,7 +49,7 @@ class WorldModel(nnx.Module):
         *,
         discount: float,
         dtype: jnp.dtype,
-        rngs: nnx.Rngs,
+        rngs: Rngs,
     ):
         """`discount` is carried by the continue head; `dtype` is that of the computation (parameters are float32)."""
         self.config, self.discount, self.dtype = config, discount, dtype

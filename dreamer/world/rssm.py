@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from dreamer.config import RSSMConfig
 from dreamer.nets.distributions import OneHot
+from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm, join_blocks, split_blocks
 from dreamer.types import Latent
 
@@ -17,7 +18,7 @@ from dreamer.types import Latent
 class RSSM(nnx.Module):
     """Sequence model, posterior and prior. Its state is a `Latent`; it knows nothing of rewards."""
 
-    def __init__(self, config: RSSMConfig, *, token_size: int, action_size: int, rngs: nnx.Rngs):
+    def __init__(self, config: RSSMConfig, *, token_size: int, action_size: int, rngs: Rngs):
         self.config = config
         deter, hidden, flat_stoch = config.deter, config.hidden, config.stoch * config.classes
         block_input = deter + config.blocks * 3 * hidden
