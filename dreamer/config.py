@@ -137,6 +137,7 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-20
+    max_skipped: int = 10  # updates in a row whose loss or gradient is not finite, before the run stops
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         restart_with_huge_pages()
     select_device(config)
     from dreamer.training.checkpoint import CheckpointError
+    from dreamer.training.learn import NonFiniteError
     from dreamer.training.mesh import MeshError
     from dreamer.training.run_folder import RunFolder, RunFolderError
     from dreamer.training.run_lock import RunLockedError
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         DeviceError,
         EnvironmentFault,
         MeshError,
+        NonFiniteError,
         RunFolderError,
         RunLockedError,
     ) as error:

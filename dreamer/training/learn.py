@@ -14,14 +14,28 @@ from dreamer.data.replay import Positions
 from dreamer.training.state import TrainState
 from dreamer.types import Batch, CompactLatent
 
-REFRESHED = "refreshed/"  # prefix in a checkpoint
+REFRESHED, SKIPPED = "refreshed/", "skipped"  # names in a checkpoint
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradient was not finite in too many updates, one after the other.
+
+    Attributes:
+        batch: of the last of them, on the host.
+    """
+
+    def __init__(self, message: str, batch: Batch) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
 class Refreshed(NamedTuple):
-    """Latents of an update that replay does not have yet."""
+    """Latents of an update that replay does not have yet, and whether the update was skipped."""
 
     positions: Positions
     latent: CompactLatent
+    skipped: jax.Array | np.ndarray
+    batch: Batch | None  # none after a restore
 
 
 class Learner:
@@ -35,29 +49,38 @@ class Learner:
         updates: made so far.
         metrics: of the last update, on the device.
         batch: of the last update, on the device.
+        skipped: updates since the start of this process whose loss or gradient was not finite.
     """
 
-    def __init__(self, state: TrainState, *, train_step: Callable[..., Any], stream: ReplayStream[Batch]) -> None:
-        self.state, self.updates = state, 0
+    def __init__(
+        self, state: TrainState, *, train_step: Callable[..., Any], stream: ReplayStream[Batch], max_skipped: int
+    ) -> None:
+        self.state, self.updates, self.skipped = state, 0, 0
+        self._max_skipped = max_skipped
         self.metrics: dict[str, jax.Array] = {}
         self.batch: Batch | None = None
         self._train_step, self._stream = train_step, stream
         self._refreshed: Refreshed | None = None
 
     def update(self) -> None:
-        """One update."""
+        """One update.
+
+        Raises:
+            NonFiniteError: as many updates in a row as are allowed have been skipped.
+        """
         self.batch, positions = self._stream.take()
         self.state, latent, self.metrics = self._train_step(self.state, self.batch)
         self._hand_back()
-        self._refreshed = Refreshed(positions, latent)
+        self._refreshed = Refreshed(positions, latent, self.metrics["skipped"], self.batch)
         self.updates += 1
 
     def saved_arrays(self) -> dict[str, np.ndarray]:
         """The latents under way, as named arrays on the host."""
         if self._refreshed is None:
             return {}
-        positions, latent = self._refreshed
-        return {REFRESHED + name: np.asarray(a) for name, a in (positions._asdict() | latent._asdict()).items()}
+        positions, latent, skipped, _ = self._refreshed
+        arrays = positions._asdict() | latent._asdict() | {SKIPPED: skipped}
+        return {REFRESHED + name: np.asarray(array) for name, array in arrays.items()}
 
     def restore(self, state: TrainState, arrays: dict[str, np.ndarray]) -> None:
         """Continues from a saved state."""
@@ -66,9 +89,22 @@ class Learner:
             self._refreshed = Refreshed(
                 Positions(*(arrays[REFRESHED + name] for name in Positions._fields)),
                 CompactLatent(*(jnp.asarray(arrays[REFRESHED + name]) for name in CompactLatent._fields)),
+                arrays[REFRESHED + SKIPPED],
+                None,
             )
 
     def _hand_back(self) -> None:
-        if self._refreshed is not None:
-            self._stream.write_back(self._refreshed.positions, jax.device_get(self._refreshed.latent))
-            self._refreshed = None
+        if self._refreshed is None:
+            return
+        positions, latent, in_a_row, batch = self._refreshed
+        self._refreshed = None
+        if not in_a_row:
+            self._stream.write_back(positions, jax.device_get(latent))
+            return
+        self.skipped += 1  # what such an update says of its latents is no news for replay
+        if in_a_row >= self._max_skipped and batch is not None:
+            raise NonFiniteError(
+                f"the loss or a gradient was not finite in {int(in_a_row)} updates in a row, up to update "
+                f"{self.updates:,}; these updates changed nothing",
+                jax.device_get(batch),
+            )

@@ -76,6 +76,11 @@ class RunFolder:
         """The folder of videos."""
         return self.path / "videos"
 
+    @property
+    def refused_batch(self) -> Path:
+        """Where the batch goes whose loss or gradient was not finite, when that ends the run."""
+        return self.path / "nonfinite_batch.npz"
+
     def require_owner(self, run_id: str, *, source: str) -> None:
         """Refuses something (`source` names it) that another run wrote and someone copied here.
 

@@ -31,6 +31,7 @@ class TrainState(NamedTuple):
         optimizer: state of the optimizer.
         return_range: percentile range of imagined returns.
         step: updates made.
+        skipped: how many of the last updates, without a gap, changed nothing since loss or gradient was not finite.
         key: the run's random key; update n uses `fold_in(key, n)`.
     """
 
@@ -39,6 +40,7 @@ class TrainState(NamedTuple):
     optimizer: optax.OptState
     return_range: ReturnRange
     step: Int[Array, ""]
+    skipped: Int[Array, ""]
     key: Array
 
 
@@ -91,6 +93,7 @@ class Definition:
             optimizer=self.optimizer.init(params),
             return_range=ReturnRange.initial(),
             step=jnp.zeros((), jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
             key=run_key,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -45,6 +46,8 @@ def make_train_step(
 def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple[TrainState, CompactLatent, Metrics]:
     """One update of everything: world model, actor and critic together.
 
+    Where the loss or a gradient is not finite only the counters move: `skipped` says so, the latents are worthless.
+
     Returns:
         The next state, the refreshed latents `[B, T]` for replay, and metrics (scalars, still on the device).
     """
@@ -59,8 +62,13 @@ def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple
     norms = {"gradient_norm": optax.tree.norm(gradient), "parameter_norm": optax.tree.norm(params)}
     metrics = {"loss/total": total, **terms, **world.metrics, **behavior.metrics, **norms}
     latents = definition.bind(params).world.compact(world.latents)
-    state = TrainState(params, slow_critic, optimizer, behavior.return_range, state.step + 1, state.key)
-    return state, latents, metrics
+    finite = jnp.isfinite(total) & jnp.isfinite(norms["gradient_norm"])
+    counted = state._replace(step=state.step + 1, skipped=jnp.where(finite, 0, state.skipped + 1))
+    learned = counted._replace(
+        params=params, slow_critic=slow_critic, optimizer=optimizer, return_range=behavior.return_range
+    )
+    metrics["skipped"] = counted.skipped
+    return jax.tree.map(partial(jnp.where, finite), learned, counted), latents, metrics
 
 
 class Losses(NamedTuple):

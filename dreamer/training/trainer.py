@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dreamer.config import Config
-from dreamer.data.layout import StepLayout
+from dreamer.data.layout import StepLayout, portable
 from dreamer.data.prefetch import ReplayStream
 from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Replay
@@ -18,7 +18,7 @@ from dreamer.data.storage import ReplayState
 from dreamer.training.checkpoint import CheckpointError, Checkpoints, Restored, restore
 from dreamer.training.collect import Collector, Environment
 from dreamer.training.counters import Counters
-from dreamer.training.learn import Learner
+from dreamer.training.learn import Learner, NonFiniteError
 from dreamer.training.mesh import Placement
 from dreamer.training.metrics import MetricsLogger
 from dreamer.training.open_loop import make_open_loop
@@ -73,13 +73,14 @@ class Trainer:
             definition.init(config.seed, self._placement.state(abstract)),
             train_step=make_train_step(definition, self._placement.results(abstract)),
             stream=self._stream,
+            max_skipped=config.optimizer.max_skipped,
         )
         self._acting = self._placement.on_one_device(self._learner.state.params)
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
         self._open_loop = make_open_loop(definition)
         self._log: MetricsLogger | None = None
         self._manifests: dict[str, dict[str, Any]] = {}  # replay manifests of the kept checkpoints, by directory
-        self._failed_saves = 0
+        self._failed_saves = self._told_skipped = 0
         self._next_video = config.log.video_every
         self.counters, self.last_score = Counters(), None
 
@@ -87,6 +88,10 @@ class Trainer:
         """Trains until the budget is spent or `stop()`; logs, and saves on schedule and at the end.
 
         A run that is already at its end is left as it is.
+
+        Raises:
+            NonFiniteError: the loss was not finite in too many updates in a row; their last batch lies in the run's
+                folder, and the checkpoints are as they were.
         """
         if self.counters.agent_steps >= self._schedule.total_steps:
             self._stream.close()
@@ -103,12 +108,17 @@ class Trainer:
                 if now - logged >= self._config.log.every_seconds:
                     logged = now
                     self._report()
+                    self._warn_of_skipped(progress)
                 if now - saved >= self._config.checkpoint.every_seconds:
                     self._try_to_save(progress)
                     saved = time.monotonic()
             self._report()
             progress.phase("saving")
             self.save()
+        except NonFiniteError as error:
+            self._report()
+            self._keep_refused(error)
+            raise
         finally:
             self._log.close()
             self._stream.close()
@@ -193,6 +203,21 @@ class Trainer:
         if self._config.log.video_every and self.counters.updates >= self._next_video and not stop():
             self._next_video = self._video_after(self.counters.updates)
             self._record_video()
+
+    def _keep_refused(self, error: NonFiniteError) -> None:
+        """Writes the batch that could not be learned from, as plain arrays, and completes the message."""
+        path, leaves = self._folder.refused_batch, jax.tree_util.tree_leaves_with_path(error.batch)
+        arrays: dict[str, Any] = {jax.tree_util.keystr(key): portable(np.asarray(leaf)) for key, leaf in leaves}
+        np.savez(path, allow_pickle=False, **arrays)
+        error.args = (
+            f"{error}. Their last batch is in {path}; the checkpoints are as they were. Look there for extreme values, "
+            "or start a new run with a smaller --optimizer.learning-rate.",
+        )
+
+    def _warn_of_skipped(self, progress: Progress) -> None:
+        if self._learner.skipped > self._told_skipped:
+            self._told_skipped = self._learner.skipped
+            progress.print(f"WARNING: loss or gradient not finite, {self._told_skipped:,} updates skipped so far")
 
     def _report(self) -> None:
         assert self._log is not None
