@@ -168,6 +168,8 @@ class EnvConfig:
     life_loss: bool | None = None  # Atari: losing a life ends the episode
     camera: int | None = None  # DMC vision
     workers: Literal["auto", "none", "spawn"] = "auto"  # processes for environments without a native vector form
+    step_timeout: float = 120.0  # seconds until a worker process counts as hung
+    max_restarts: int = 3  # failures of one environment within ten minutes that do not end the run
 
 
 @dataclass(frozen=True)

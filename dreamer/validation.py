@@ -25,6 +25,7 @@ _AT_LEAST_ZERO = (
     "replay.save_latents_limit",
     "environment.noops",
     "environment.camera",
+    "environment.max_restarts",
     "log.every_seconds",
     "log.video_every",
     "checkpoint.every_seconds",

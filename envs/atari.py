@@ -28,7 +28,11 @@ def make_atari(name: str, *, seeds: list[int], settings: EnvSettings | Any) -> E
     """Make `atari_<game>` or `atari100k_<game>`, one environment per seed; a single one can fork."""
     protocol = atari_protocol(name, settings)
     if len(seeds) == 1:
-        return LoopEnvironment([AtariSimulator(protocol, seed=seeds[0], name=name)])
+        return LoopEnvironment(
+            [lambda seed: AtariSimulator(protocol, seed=seed, name=name)],
+            seeds=seeds,
+            max_restarts=settings.max_restarts,
+        )
     env = AtariImages(native_vector_env(protocol, num_envs=len(seeds)), protocol)
     return VectorEnvironment(
         env,

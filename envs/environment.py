@@ -24,6 +24,10 @@ class EnvironmentFault(ValueError):  # noqa: N818 (`EnvironmentError` is Python'
     """The environment or its description is at fault; the message names the thing and the remedy."""
 
 
+class SimulatorCrash(EnvironmentFault):
+    """A simulator in a worker process raised, died or hung; another one in its place may do better."""
+
+
 @dataclass(frozen=True)
 class EnvSettings:
     """How an environment is made; `None` leaves the suite's own value. `dreamer.config.EnvConfig` fits as well."""
@@ -40,6 +44,8 @@ class EnvSettings:
     life_loss: bool | None = None  # Atari: losing a life ends the episode
     camera: int | None = None  # DMC vision
     workers: Literal["auto", "none", "spawn"] = "auto"
+    step_timeout: float = 120.0  # seconds until a worker process counts as hung
+    max_restarts: int = 3  # failures of one environment within ten minutes that do not end the run
 
 
 class Transition(NamedTuple):
@@ -75,6 +81,12 @@ class Simulator(ABC):
     action_names: list[str] | None = None
     protocol: dict[str, Any]
     can_fork: bool = False
+
+    def wait_until_ready(self) -> None:  # noqa: B027 (most have nothing to wait for)
+        """Wait until the attributes are there and it can be reset; worker processes need a moment."""
+
+    def begin(self, action: np.ndarray | None) -> None:  # noqa: B027 (a hint, which most ignore)
+        """Announce the `step` that comes next, or a `reset` by None. Worker processes start at once."""
 
     @abstractmethod
     def reset(self) -> dict[str, np.ndarray]:

@@ -1,22 +1,55 @@
-"""Simulators of this process, stepped one after the other."""
+"""Simulators side by side: of this process one after the other, in worker processes at the same time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from typing_extensions import override
 
-from envs.environment import Environment, Simulator, State, check_finite
+from envs.environment import (
+    Environment,
+    EnvironmentFault,
+    Simulator,
+    SimulatorCrash,
+    State,
+    Transition,
+    check_finite,
+)
+from envs.restarts import Restarts
 from envs.spaces import Timestep
+
+Builder = Callable[[int], Simulator]  # from a seed
 
 
 class LoopEnvironment(Environment):
-    """`N` simulators as one environment. Forks when they do."""
+    """`N` simulators as one environment. Forks when they do.
 
-    def __init__(self, simulators: Sequence[Simulator]) -> None:
-        self._simulators = list(simulators)
+    A simulator that fails in the middle of a run is replaced: its row begins a new episode (`is_first`), and replay
+    closes the broken one as truncated at the last step that it has of it.
+
+    Args:
+        builders: make a simulator from a seed; called again for a replacement.
+        seeds: one for each.
+        max_restarts: failures of one simulator within ten minutes that are forgiven.
+    """
+
+    def __init__(
+        self, builders: Sequence[Builder], *, seeds: Sequence[int], max_restarts: int, workers: str = "none"
+    ) -> None:
+        self._builders = list(builders)
+        self._simulators: list[Simulator] = []
+        try:
+            for build, seed in zip(builders, seeds, strict=True):
+                self._simulators.append(build(seed))
+            for simulator in self._simulators:
+                simulator.wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
+        self._restarts = [Restarts(limit=max_restarts, seed=seed) for seed in seeds]
         first = self._simulators[0]
         self.num_envs = len(self._simulators)
         self.native_observation_space = first.native_observation_space
@@ -26,7 +59,7 @@ class LoopEnvironment(Environment):
         self.action_repeat = first.action_repeat
         self.frame_rate = first.frame_rate
         self.action_names = first.action_names
-        self.protocol = first.protocol | {"num_envs": self.num_envs, "workers": "none"}
+        self.protocol = first.protocol | {"num_envs": self.num_envs, "workers": workers}
         self.can_fork = all(simulator.can_fork for simulator in self._simulators)
         self._ended = np.zeros(self.num_envs, bool)
 
@@ -40,18 +73,41 @@ class LoopEnvironment(Environment):
     @override
     def step(self, action: np.ndarray) -> Timestep:
         is_first = self._ended
+        for i, simulator in enumerate(self._simulators):
+            simulator.begin(None if is_first[i] else action[i])
         observations = []
         rewards = np.zeros(self.num_envs)
         terminated = np.zeros(self.num_envs, bool)
         truncated = np.zeros(self.num_envs, bool)
-        for i, simulator in enumerate(self._simulators):
-            if is_first[i]:
-                observations.append(simulator.reset())
-            else:
-                observation, rewards[i], terminated[i], truncated[i] = simulator.step(action[i])
-                observations.append(observation)
+        for i in range(self.num_envs):
+            try:
+                observation, rewards[i], terminated[i], truncated[i] = self._advance(i, action[i], is_first=is_first[i])
+            except Exception as error:
+                if isinstance(error, EnvironmentFault) and not isinstance(error, SimulatorCrash):
+                    raise  # a broken contract is not mended by another try
+                observation, is_first[i] = self._replace(i, error, None if is_first[i] else action[i]), True
+            observations.append(observation)
         self._ended = terminated | truncated
         return self._timestep(observations, rewards, is_first, self._ended.copy(), terminated)
+
+    def _advance(self, i: int, action: np.ndarray, *, is_first: bool) -> Transition:
+        simulator = self._simulators[i]
+        if is_first:
+            return Transition(simulator.reset(), 0.0, terminated=False, truncated=False)
+        return simulator.step(action)
+
+    def _replace(self, i: int, error: Exception, action: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Puts a new simulator in the place of one that failed; returns its first observation."""
+        while True:
+            seed = self._restarts[i].forgive(error, name=self.protocol["env"], index=i, action=action)
+            with contextlib.suppress(Exception):
+                self._simulators[i].close()
+            try:
+                self._simulators[i] = self._builders[i](seed)
+                self._simulators[i].wait_until_ready()
+                return self._simulators[i].reset()
+            except Exception as next_error:
+                error, action = next_error, None
 
     def _timestep(
         self,

@@ -61,8 +61,8 @@ def make(
     build = functools.partial(_dmc_simulator if suite.startswith("dmc") else _gym_simulator, name, settings)
     is_slow = suite == "gym" and num_envs > 1 and not is_cheap(name)
     if settings.workers == "spawn" or (settings.workers == "auto" and is_slow):
-        return _spawn([functools.partial(build, seed) for seed in seeds])
-    return LoopEnvironment([build(seed) for seed in seeds])
+        return _spawn(build, seeds, settings)
+    return LoopEnvironment([build] * num_envs, seeds=seeds, max_restarts=settings.max_restarts)
 
 
 def suite_of(name: str | Factory) -> str:
@@ -132,11 +132,18 @@ def _make_factory(factory: Factory, seeds: list[int], settings: EnvSettings | An
         return _make_vector(env, factory, seeds, settings)
     if settings.workers == "spawn":
         env.close()
-        return _spawn([functools.partial(_factory_simulator, factory, settings, seed) for seed in seeds])
+        return _spawn(functools.partial(_factory_simulator, factory, settings), seeds, settings)
     envs = [env, *(factory() for _ in seeds[1:])]
     if len({id(env) for env in envs}) < len(envs):
         raise EnvironmentFault(f"{_factory_name(factory)} returns the same environment twice; make a new one each call")
-    return LoopEnvironment([_wrap(env, factory, settings, seed) for env, seed in zip(envs, seeds, strict=True)])
+    builders = [_builder(env, factory, settings) for env in envs]
+    return LoopEnvironment(builders, seeds=seeds, max_restarts=settings.max_restarts)
+
+
+def _builder(env: Any, factory: Factory, settings: EnvSettings | Any) -> Callable[[int], Simulator]:
+    """Makes a simulator of `env` first, and of new environments from then on."""
+    made = [env]
+    return lambda seed: _wrap(made.pop() if made else factory(), factory, settings, seed)
 
 
 def _make_vector(
@@ -154,10 +161,13 @@ def _make_vector(
     return VectorEnvironment(env, seed=seeds[0], settings=settings, protocol={"env": _factory_name(factory)})
 
 
-def _spawn(factories: list[Callable[[], Simulator]]) -> Environment:
-    from envs.spawn import SpawnEnvironment
+def _spawn(build: Callable[[int], Simulator], seeds: list[int], settings: EnvSettings | Any) -> Environment:
+    from envs.worker import WorkerSimulator
 
-    return SpawnEnvironment(factories)
+    def in_worker(seed: int) -> Simulator:
+        return WorkerSimulator(functools.partial(build, seed), step_timeout=settings.step_timeout)
+
+    return LoopEnvironment([in_worker] * len(seeds), seeds=seeds, max_restarts=settings.max_restarts, workers="spawn")
 
 
 def _factory_name(factory: Factory) -> str:

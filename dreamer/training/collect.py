@@ -83,8 +83,8 @@ class Collector:
         )
         host_action, host_latent = jax.device_get((action, latent))  # one wait for the device per step
         sink.add(timestep, action=host_action, latent=host_latent)
+        self._timestep, self.num_steps = None, self.num_steps + 1  # if the step fails, the next one begins with a reset
         self._timestep = self._env.step(host_action)
-        self.num_steps += 1
         return ended
 
     def state(self) -> dict[str, np.ndarray]:

@@ -179,7 +179,12 @@ class Trainer:
         return "\n".join([*lines, *report.lost])
 
     def _act(self, progress: Progress) -> None:
-        for episode in self._collector.step(self._acting, self._stream):
+        try:
+            episodes = self._collector.step(self._acting, self._stream)
+        except Exception:  # the environment's; what was learned until here is worth keeping
+            self._try_to_save(progress)
+            raise
+        for episode in episodes:
             self.last_score = episode.score
             assert self._log is not None
             self._log.episode(self.counters, score=episode.score, length=episode.length)

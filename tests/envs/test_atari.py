@@ -18,7 +18,7 @@ from envs.vector import VectorEnvironment
 
 def single(name, *, seed=7, **settings):
     protocol = atari_protocol(name, EnvSettings(**settings))
-    return LoopEnvironment([AtariSimulator(protocol, seed=seed, name=name)])
+    return LoopEnvironment([lambda seed: AtariSimulator(protocol, seed=seed, name=name)], seeds=[seed], max_restarts=0)
 
 
 def native(name, *, seed=7, **settings):

@@ -1,0 +1,59 @@
+"""Which failing simulators are started anew, and how often."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections import deque
+
+import numpy as np
+
+from envs.environment import EnvironmentFault, SimulatorCrash
+
+WINDOW_SECONDS = 600.0
+
+
+class Restarts:
+    """Counts the failures of one simulator.
+
+    Args:
+        limit: failures within ten minutes that are forgiven.
+        seed: of the simulator that was made first.
+    """
+
+    def __init__(self, *, limit: int, seed: int) -> None:
+        self.limit, self.seed = limit, seed
+        self._times: deque[float] = deque()
+        self._total = 0
+
+    def forgive(self, error: Exception, *, name: str, index: int, action: np.ndarray | None) -> int:
+        """Tell of a failure on stderr; returns the seed of the simulator that takes the place.
+
+        Raises:
+            EnvironmentFault: it has failed too often.
+        """
+        now = time.monotonic()
+        self._times.append(now)
+        while self._times[0] < now - WINDOW_SECONDS:
+            self._times.popleft()
+        told = isinstance(error, SimulatorCrash)
+        what = str(error) if told else f"raised {type(error).__name__}: {error}"
+        if not told:
+            traceback.print_exception(error)
+        doing = "at its reset" if action is None else f"at action {np.array2string(action, precision=3, threshold=20)}"
+        who = f"{name}: environment {index} (seed {self.seed}) {what}, {doing}"
+        if len(self._times) > self.limit:
+            raise EnvironmentFault(
+                f"{who}; that was failure {len(self._times)} within {WINDOW_SECONDS / 60:.0f} minutes. Mend the "
+                "environment, or allow more: --environment.max-restarts"
+            ) from error
+        self._total += 1
+        self.seed = int(np.random.SeedSequence([self.seed, self._total]).generate_state(1)[0] >> 1)
+        print(
+            f"WARNING: {who}; started anew with seed {self.seed}, its episode counts as cut "
+            f"({len(self._times)} of {self.limit} restarts in {WINDOW_SECONDS / 60:.0f} minutes)",
+            file=sys.stderr,
+            flush=True,
+        )
+        return self.seed

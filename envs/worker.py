@@ -1,0 +1,174 @@
+"""Simulators in worker processes that import neither JAX nor the program that started them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import sys
+import traceback
+import types
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+from gymnasium import spaces
+from typing_extensions import override
+
+from envs.environment import EnvironmentFault, Simulator, SimulatorCrash, Transition
+from envs.spaces import ActionSpec, ObservationSpec
+
+HOME = str(Path(__file__).resolve().parent.parent)  # the folder that holds our `envs` package
+START_SECONDS = 180.0  # imports and the making of a large simulator
+FAULT, CRASH, RESULT = "fault", "crash", "result"
+
+
+class Description(NamedTuple):
+    """What the parent process needs to know of a worker's simulator; names are those of `Simulator`."""
+
+    native_observation_space: spaces.Space
+    native_action_space: spaces.Space
+    observation_spec: ObservationSpec
+    action_spec: ActionSpec
+    action_repeat: int
+    frame_rate: float
+    action_names: list[str] | None
+    protocol: dict[str, Any]
+
+
+class WorkerSimulator(Simulator):
+    """A simulator in a process of its own. Cannot fork.
+
+    Its attributes are there after `wait_until_ready`, which raises what the factory raised. `begin` starts what the
+    next `reset` or `step` waits for, so that several work at the same time.
+
+    Args:
+        factory: makes the simulator, in the worker.
+        step_timeout: seconds after which a worker that does not answer is killed.
+
+    Raises:
+        EnvironmentFault: the factory cannot be sent to another process.
+    """
+
+    def __init__(self, factory: Callable[[], Simulator], *, step_timeout: float) -> None:
+        self._step_timeout, self._has_begun = step_timeout, False
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        try:
+            pickled = cloudpickle.dumps(factory)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise EnvironmentFault(
+                f"the environment cannot be sent to a worker process ({error}); use --environment.workers none"
+            ) from error
+        self._process = context.Process(target=_serve, args=(theirs, pickled), daemon=True)
+        with _clean_start():
+            self._process.start()
+        theirs.close()
+
+    @override
+    def wait_until_ready(self) -> None:
+        description: Description = self._receive(START_SECONDS)
+        for name, value in description._asdict().items():
+            setattr(self, name, value)
+
+    @override
+    def begin(self, action: np.ndarray | None) -> None:
+        with contextlib.suppress(SimulatorCrash):  # whoever waits for the answer will hear of it
+            self._send("reset") if action is None else self._send("step", action)
+            self._has_begun = True
+
+    @override
+    def reset(self) -> dict[str, np.ndarray]:
+        return self._ask("reset")
+
+    @override
+    def step(self, action: np.ndarray) -> Transition:
+        return self._ask("step", action)
+
+    @override
+    def render(self) -> np.ndarray:
+        return self._ask("render")
+
+    @override
+    def close(self) -> None:
+        with contextlib.suppress(SimulatorCrash):
+            self._send("close")
+            self._process.join(timeout=2)
+        self._kill()
+        self._connection.close()
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        if not self._has_begun:
+            self._send(method, *arguments)
+        self._has_begun = False
+        return self._receive(self._step_timeout)
+
+    def _send(self, method: str, *arguments: Any) -> None:
+        try:
+            self._connection.send((method, arguments))
+        except OSError as error:
+            raise SimulatorCrash(self._obituary()) from error
+
+    def _receive(self, timeout: float) -> Any:
+        try:
+            if not self._connection.poll(timeout):
+                self._kill()
+                raise SimulatorCrash(f"gave no answer within {timeout:g} s and was killed (--environment.step-timeout)")
+            kind, value = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise SimulatorCrash(self._obituary()) from error
+        if kind == FAULT:
+            raise EnvironmentFault(value)
+        if kind == CRASH:
+            raise SimulatorCrash(value)
+        return value
+
+    def _obituary(self) -> str:
+        self._process.join(timeout=5)
+        hint = ": mostly memory that ran out" if self._process.exitcode == -signal.SIGKILL else ""
+        return f"its process died (exit code {self._process.exitcode}{hint})"
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(connection: Connection, pickled: bytes) -> None:
+    """The life of a worker: make the simulator, then answer until the other side closes or is gone."""
+    sys.path.remove(HOME)  # `_clean_start` put it there; our package is imported by now
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the trainer decides what it means
+    try:
+        simulator = pickle.loads(pickled)()
+        connection.send((RESULT, Description(*(getattr(simulator, name) for name in Description._fields))))
+        while (request := connection.recv())[0] != "close":
+            method, arguments = request
+            connection.send((RESULT, getattr(simulator, method)(*arguments)))
+        simulator.close()
+    except (EOFError, BrokenPipeError):  # the trainer is gone
+        return
+    except EnvironmentFault as error:
+        connection.send((FAULT, str(error)))
+    except Exception as error:
+        traceback.print_exc()
+        connection.send((CRASH, f"raised {type(error).__name__}: {error}"))
+
+
+@contextlib.contextmanager
+def _clean_start() -> Iterator[None]:
+    """Start processes that find our `envs` package first and do not import the main module again.
+
+    Importing it again is what spawned processes do to find the functions of a script; ours arrive by value
+    (cloudpickle). So a script needs no `if __name__ == "__main__"` guard, and its `import jax` does not reach them.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    sys.path.insert(0, HOME)  # a user's own folder `envs` in the working directory must not hide ours
+    try:
+        yield
+    finally:
+        sys.path.remove(HOME)
+        sys.modules["__main__"] = main

@@ -1,0 +1,155 @@
+"""Environments that raise, die or hang in the middle of a run are started anew; their broken episode is cut."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+import envs
+from dreamer.train import main
+from envs.environment import EnvironmentFault, EnvSettings
+from tests.integration.runs import newest
+
+FAILS_AT = 3
+
+
+class Flaky(gymnasium.Env):
+    """Observes its step and its process; fails at step 3 as long as there are tickets in a folder, one each time."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = spaces.Discrete(2)
+    tickets, kind = Path(), "raise"
+
+    def __init__(self, tickets: str = "", kind: str = ""):
+        self.tickets = Path(tickets or os.environ["FLAKY_TICKETS"])
+        self.kind = kind or os.environ["FLAKY_KIND"]
+
+    def reset(self, *, seed=None, options=None):
+        self.time = 0
+        if self.kind == "reset" and self.take():
+            raise RuntimeError("no level to load")
+        return np.array([0.0, os.getpid()]), {}
+
+    def step(self, action):
+        self.time += 1
+        if self.time == FAILS_AT and self.kind in ("raise", "kill", "hang", "reset") and self.take():
+            if self.kind == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.kind == "hang":
+                time.sleep(600)
+            raise RuntimeError("the physics engine exploded")
+        reward = np.nan if self.kind == "nan" and self.time == FAILS_AT else 1.0
+        return np.array([float(self.time), os.getpid()]), reward, False, self.time == 10, {}
+
+    def take(self) -> bool:
+        for ticket in self.tickets.iterdir():
+            try:
+                ticket.unlink()
+            except FileNotFoundError:  # the other environment was faster
+                continue
+            return True
+        return False
+
+
+def make(folder: Path, kind: str, *, tickets: int, workers: str = "none", **settings):
+    folder.mkdir()
+    for index in range(tickets):
+        (folder / str(index)).touch()
+    path = str(folder)
+    options = EnvSettings(workers=workers, **settings)
+    return envs.make(lambda: Flaky(path, kind), num_envs=2, seed=0, settings=options)
+
+
+CASES = [("raise", "none"), ("raise", "spawn"), ("kill", "spawn"), ("hang", "spawn"), ("reset", "none")]
+SAYS = {
+    "raise": "RuntimeError: the physics engine exploded",
+    "kill": "exit code -9: mostly memory that ran out",
+    "hang": "gave no answer within 1 s",
+    "reset": "RuntimeError: the physics engine exploded",
+}
+
+
+@pytest.mark.parametrize(("kind", "workers"), CASES)
+def test_one_failure_costs_one_episode(kind: str, workers: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    env = make(tmp_path / "tickets", "none", tickets=0, workers=workers, step_timeout=1.0)
+    env.close()
+    env = make(tmp_path / kind, kind, tickets=0, workers=workers, step_timeout=1.0)
+    first = env.reset()
+    for index in range(2 if kind == "reset" else 1):
+        (tmp_path / kind / str(index)).touch()
+    action = np.tile(np.eye(2, dtype=np.float32)[1], (2, 1))
+    steps = [env.step(action) for _ in range(20)]
+    times = np.array([step.observation["state"][:, 0] for step in steps])
+    (broken,) = {int(row) for row in np.argwhere(times[FAILS_AT - 1] == 0)[:, 0]}
+    other = 1 - broken
+    failure = steps[FAILS_AT - 1]
+    assert failure.is_first.tolist() == [row == broken for row in range(2)]
+    assert not failure.is_last.any()
+    assert failure.reward[broken] == 0
+    assert times[:, broken].tolist() == [1, 2, 0, *range(1, 11), 0, *range(1, 7)]
+    assert times[:, other].tolist() == [*range(1, 11), 0, *range(1, 10)]
+    assert not any(step.is_terminal.any() for step in steps)
+    if workers == "spawn":
+        before, after = first.observation["state"][:, 1], steps[-1].observation["state"][:, 1]
+        assert (before == after).tolist() == [row != broken for row in range(2)]
+    told = capfd.readouterr().err
+    assert SAYS[kind] in told
+    assert f"environment {broken} (seed " in told
+    assert "at action [0. 1.]" in told
+    assert told.count("started anew") == (2 if kind == "reset" else 1)
+    env.close()
+
+
+@pytest.mark.parametrize("workers", ["none", "spawn"])
+def test_failing_too_often_ends_the_run(workers: str, tmp_path: Path):
+    env = make(tmp_path / "tickets", "raise", tickets=9, workers=workers, max_restarts=1)
+    env.reset()
+    action = np.zeros((2, 2), np.float32)
+    for _ in range(5):
+        env.step(action)
+    with pytest.raises(EnvironmentFault, match=r"exploded.*failure 2 within 10 minutes.*--environment\.max-restarts"):
+        env.step(action)
+    env.close()
+
+
+@pytest.mark.parametrize("workers", ["none", "spawn"])
+def test_a_broken_contract_is_not_tried_again(workers: str, tmp_path: Path):
+    env = make(tmp_path / "tickets", "nan", tickets=0, workers=workers)
+    env.reset()
+    env.step(np.zeros((2, 2), np.float32))
+    env.step(np.zeros((2, 2), np.float32))
+    with pytest.raises(EnvironmentFault, match="NaN"):
+        env.step(np.zeros((2, 2), np.float32))
+    env.close()
+
+
+def test_the_run_goes_on_and_one_that_ends_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """Five failures: three are forgiven, the fourth ends the run with a checkpoint, and the mended one is continued."""
+    tickets = tmp_path / "tickets"
+    tickets.mkdir()
+    for index in range(5):
+        (tickets / str(index)).touch()
+    monkeypatch.setenv("FLAKY_TICKETS", str(tickets))
+    monkeypatch.setenv("FLAKY_KIND", "raise")
+    if "dreamer/Flaky-v0" not in gymnasium.registry:
+        gymnasium.register("dreamer/Flaky-v0", entry_point=Flaky)
+    command = ["--env", "dreamer/Flaky-v0", "--preset", "debug", "--steps", "100", "--logdir", str(tmp_path / "run")]
+    assert main(command) == 1
+    told = capfd.readouterr().err
+    assert told.count("started anew") == 3
+    assert "error: dreamer/Flaky-v0: environment 0" in told
+    assert (
+        newest(tmp_path / "run").meta["counters"]["agent_steps"] == 11
+    )  # four episodes of three actions, the last lost
+    assert len(list(tickets.iterdir())) == 1
+    assert main(command) == 0
+    assert newest(tmp_path / "run").meta["counters"]["agent_steps"] == 100
