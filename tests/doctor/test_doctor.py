@@ -239,14 +239,6 @@ def test_workers_that_do_not_start(shadow):
 # Rendering
 
 
-@NEEDS_DM_CONTROL
-def test_a_chosen_backend_that_is_not_there(monkeypatch):
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MUJOCO_GL", "glfw")
-    assert_finding(parts.check_rendering("rendering"), FAIL, "MUJOCO_GL is 'glfw'", "unset MUJOCO_GL")
-
-
 @pytest.fixture
 def a_user_of_debian(monkeypatch):
     """Simulated: not root, and no dnf."""
@@ -280,9 +272,9 @@ def test_simulated_gpu_that_does_not_draw(monkeypatch, has_gpu, status, remedy):
 @NEEDS_DM_CONTROL
 def test_a_backend_that_hangs(shadow):
     shadow("OpenGL.py", "import time; time.sleep(600)")
-    finding = parts.check_rendering("rendering", seconds=1)
+    finding = parts.check_rendering("rendering", seconds=0.3)
     assert finding.status == FAIL
-    assert "egl: no picture within 1 s; osmesa: no picture within 1 s" in finding.text
+    assert "egl: no picture within 0.3 s; osmesa: no picture within 0.3 s" in finding.text
 
 
 @NEEDS_DM_CONTROL
@@ -434,8 +426,10 @@ def test_large_pages_that_somebody_switched_off(monkeypatch):
 
 
 def test_a_folder_for_compiled_programs_that_cannot_be_made(tmp_path, monkeypatch):
+    """One that JAX was given; it does not look at the disk when it names it."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "file/inside"))
+    facts = {"folder": str(tmp_path / "file/inside")}
+    monkeypatch.setattr(machine, "ask", lambda probe, **settings: Answer(facts, "", ""))
     remedy = 'export JAX_COMPILATION_CACHE_DIR="$PWD/runs/compilations"'
     assert_finding(machine.check_cache("compiled"), WARNING, "file/inside", remedy)
 
@@ -490,28 +484,25 @@ def test_simulated_gpu_that_jax_leaves_idle(monkeypatch, simulated_gpu, driver, 
 
 
 @pytest.mark.parametrize(
-    ("code", "seconds", "cause", "remedy"),
+    ("code", "cause", "remedy"),
     [
         (
             "def initialize(): raise RuntimeError('Unable to load cuSPARSE')",
-            40,
             "running on CPU, though this machine has Simulated H200: RuntimeError: Unable to load cuSPARSE",
             "pip install -e '.[cuda]' --force-reinstall",
         ),
         (
             "import os; os.abort()",
-            40,
             "no device, though this machine has Simulated H200: crashed with SIGABRT",
             "pip install -e '.[cuda]' --force-reinstall",
         ),
-        ("import time; time.sleep(600)", 2, "no answer within 2 s", "CUDA_VISIBLE_DEVICES=0 python -m dreamer.doctor"),
     ],
-    ids=["raises", "crashes", "hangs"],
+    ids=["raises", "crashes"],
 )
-def test_simulated_plugin_that_fails_in_the_real_jax(simulated_gpu, shadow, code, seconds, cause, remedy):
+def test_simulated_plugin_that_fails_in_the_real_jax(simulated_gpu, shadow, code, cause, remedy):
     simulated_gpu(plugins=[CUDA_13], answer=None)
     shadow("jax_plugins/xla_cuda13.py", code)
-    assert_finding(devices.check_devices("device", seconds=seconds), FAIL, cause, remedy)
+    assert_finding(devices.check_devices("device"), FAIL, cause, remedy)
 
 
 @pytest.mark.parametrize(("name", "value"), [("JAX_PLATFORMS", "cpu"), ("CUDA_VISIBLE_DEVICES", "")])
@@ -531,10 +522,16 @@ def test_simulated_driver_that_was_updated_without_a_restart(tmp_path, monkeypat
     assert_finding(devices.check_devices("device"), FAIL, "version mismatch", "sudo reboot")
 
 
-def test_simulated_gpu_whose_memory_is_taken(simulated_gpu):
-    full = "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate"
-    simulated_gpu(plugins=[CUDA_13], answer=Answer({}, "", full))
-    assert_finding(devices.check_devices("device"), FAIL, "its memory is taken", "nvidia-smi")
+@pytest.mark.parametrize(
+    ("fault", "cause", "remedy"),
+    [
+        ("XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying", "its memory is taken", "nvidia-smi"),
+        ("no answer within 40 s", "does not start", "CUDA_VISIBLE_DEVICES=0 python -m dreamer.doctor"),
+    ],
+)
+def test_simulated_gpu_whose_backend_does_not_start(simulated_gpu, fault, cause, remedy):
+    simulated_gpu(plugins=[CUDA_13], answer=Answer({}, "", fault))
+    assert_finding(devices.check_devices("device"), FAIL, cause, remedy)
 
 
 def test_simulated_gpus_that_work(simulated_gpu):
