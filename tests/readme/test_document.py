@@ -11,6 +11,7 @@ import pytest
 from dreamer import cli, evaluate
 from dreamer.config import Config
 from dreamer.data.layout import StepLayout
+from dreamer.doctor import __main__ as doctor
 from dreamer.presets import all_kinds, flatten
 from dreamer.training import signals
 from dreamer.validation import resolve
@@ -75,9 +76,18 @@ def test_every_evaluation_command_parses(arguments):
 def test_every_flag_exists(capsys):
     with pytest.raises(SystemExit):
         evaluate.parse(["--help"])
+    with pytest.raises(SystemExit):
+        doctor.parse(["--help"])
     known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     known |= {f"--{name.replace('_', '-')}" for name in all_kinds()}
     assert flags() - known == {"--help"} - known
+
+
+def test_the_doctors_example_shows_every_check():
+    example = next(block for block in blocks("") if "python -m dreamer.doctor" in block)
+    width = max(map(len, doctor.CHECKS))
+    names = [line[:width].strip() for line in example.partition("\n\n")[0].splitlines()[1:]]
+    assert list(filter(None, names)) == list(doctor.CHECKS)
 
 
 def test_six_knobs_are_explained():
