@@ -90,9 +90,9 @@ def test_the_doctors_example_shows_every_check():
     assert list(filter(None, names)) == list(doctor.CHECKS)
 
 
-def test_six_knobs_are_explained():
+def test_seven_knobs_are_explained():
     knobs = [row[0].strip("`").removeprefix("--").replace("-", "_") for row in table("knob")]
-    assert len(knobs) == 6
+    assert len(knobs) == 7
     assert set(knobs) <= flatten(Config()).keys()
 
 
