@@ -16,39 +16,52 @@ from envs.spaces import ActionSpec, VectorSpec, action_width, vector_width
 LEVELS = (-1.0, -0.75, -0.25, 0.25, 0.75, 1.0)  # of a continuous component
 MOST_CLASSES = 18  # of a discrete component that are tried
 HOLD = 4  # steps for which an action is held, for effects that take a moment
+FORKS, BEYOND = 6, 10  # states that are saved, and steps to compare after the end of their episode
 TREE = 4  # actions tried at each of two steps
 
 
 def check_fork(evidence: Evidence) -> Finding:
     """A saved state gives the same future, in the same and in another instance, beyond the end of the episode."""
     if not evidence.example.can_fork:
-        return ok(
-            "no get_state and set_state: a resumed run closes the open episode as truncated; everything else works"
-        )
+        return ok("no get_state and set_state: a resumed run closes the open episode as truncated; all else works")
     player, other = evidence.adapted_player(), evidence.adapted_player()
-    lengths = [len(episode) for episode in evidence.play.finished]
-    age = int(np.median(lengths)) if lengths else 50
-    player.start(evidence.seed)
+    actions, deadline = evidence.random_actions(4 * evidence.length, stream=4), evidence.until(0.04)
+    past = [player.start(evidence.seed)]
+    for action in actions:
+        past.append(player.step(action))
+        if time.monotonic() > deadline:
+            break
+    points = _points_before_ends(past)
+    again, states = [player.start(evidence.seed)], {}
+    for index in range(max(points, default=0) + 1):
+        if index in points:
+            evidence.beat("get_state")
+            states[index] = player.env.get_state()
+        again.append(player.step(actions[index]))
+    if difference(past[: len(again)], again):
+        return unchecked("the environment is not reproducible, or get_state changes it")
     other.start(evidence.seed + 1)
-    deadline, actions = evidence.until(0.08), evidence.random_actions(evidence.length, stream=4)
-    for steps in (1, max(2, age // 3), max(3, age // 2)):
-        for action in actions[:steps]:
-            player.step(action)
-        evidence.beat("get_state")
-        state = player.env.get_state()
-        wanted = [player.step(action) for action in actions]
+    for point, state in states.items():
+        future = past[point + 1 : points[point] + BEYOND]
         for where, target in (("the same", player), ("another", other)):
             evidence.beat("set_state")
             target.env.set_state(state)
-            parting = difference(wanted, [target.step(action) for action in actions])
+            parting = difference(future, [target.step(action) for action in actions[point : point + len(future)]])
             if parting is not None:
                 return fail(
                     f"set_state in {where} instance does not give the same future: {parting} after it",
                     "get_state must hold everything that reset and step write to, set_state must restore all of it",
                 )
-        if time.monotonic() > deadline:
-            break
-    return ok(f"a saved state gives the same {len(actions):,} steps in this and in another instance")
+    return ok(f"{len(states)} saved states give the same future in this and in another instance")
+
+
+def _points_before_ends(past: list[Moment]) -> dict[int, int]:
+    """Where to save, and the end that follows: two thirds into episodes, truncated ones first; they need a counter."""
+    starts = [i for i, moment in enumerate(past) if moment.is_first]
+    episodes = list(zip(starts, [*starts[1:], len(past)], strict=True))
+    episodes = sorted(episodes, key=lambda episode: not past[episode[1] - 1].truncated)
+    middles = {(2 * end + start) // 3 if end - start > 2 else start: end for start, end in episodes[:FORKS]}
+    return {point: end for point, end in middles.items() if point < len(past) - 1}
 
 
 class Component(NamedTuple):
@@ -121,7 +134,7 @@ def _judge(parts: list[Component], differs: list[np.ndarray], *, tried: int, is_
         if part.is_number and ((0, 1) in twins or (len(LEVELS) - 2, len(LEVELS) - 1) in twins):
             side = "lower" if (0, 1) in twins else "upper"
             return warning(
-                f"the {side} end of {part.label}'s range is flat: its edge and a value an eighth before it never differed",
+                f"the {side} end of {part.label}'s range is flat: the edge and an eighth before it never differed",
                 "declare the Box that the environment uses, without the part that it clips away",
             )
         # Several twins are a game's own redundant buttons. A single pair looks like an index that was clipped.
@@ -131,7 +144,9 @@ def _judge(parts: list[Component], differs: list[np.ndarray], *, tried: int, is_
                 f"choices {first} and {second} of {part.label} never differed, while all the others do",
                 "look for an index that is off by one and clipped, a forgotten branch, or drop one of the two",
             )
-    return ok(f"every component matters over its whole range ({tried} futures of {HOLD} steps)")
+    alike = sum(int((~table).sum() - len(table)) // 2 for table in differs)
+    redundant = f"; {alike} pairs of choices never differed" if alike else ""
+    return ok(f"every component matters over its whole range ({tried} futures of {HOLD} steps{redundant})")
 
 
 def check_timing(evidence: Evidence) -> Finding:

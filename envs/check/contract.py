@@ -15,6 +15,7 @@ from envs.environment import EnvironmentFault
 from envs.spaces import ActionSpec, DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec
 
 LONG_VECTOR = 2_000  # components; more are mostly an image that was not recognised
+FEW = 10  # steps after which nothing can be said yet
 LARGE = 1e6  # of a reward or a vector: symlog bears it, floats begin to round it
 
 
@@ -92,7 +93,7 @@ def check_bounds(evidence: Evidence) -> Finding:
         if array.shape == space.shape and array.dtype.kind in "biuf" and ((array < low) | (array > high)).any():
             outside = array[(array < low) | (array > high)].ravel()
             return fail(
-                f"observation{_named(key)} holds {outside[0]:.6g} at step {index}, outside its space {_range(low, high)}",
+                f"observation{_named(key)} holds {outside[0]:.6g} at step {index}, outside {_range(low, high)}",
                 "widen the Box to what the environment can return, or clip",
             )
     return ok("inside the declared spaces") if evidence.play.moments else unchecked("there is no observation")
@@ -144,7 +145,7 @@ def check_values(evidence: Evidence) -> Finding:
             )
         if max(abs(low.min()), abs(high.max())) > LARGE:
             return warning(f"observation{_named(key)} holds values above {LARGE:.0e}", "scale it to about -1..1")
-    if all(np.array_equal(low, highest[key]) for key, low in lowest.items()):
+    if evidence.play.steps > FEW and all(np.array_equal(low, highest[key]) for key, low in lowest.items()):
         return warning("the observation never changes", "show the agent what its actions do")
     return ok(
         ", ".join(f"{key or 'observation'} {low.min():.4g} to {highest[key].max():.4g}" for key, low in lowest.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -58,11 +59,13 @@ def check_termination(evidence: Evidence) -> Finding:
     at_once = int((lengths == longest).sum())
     # Chance that all who live to the last step die in that very step, given how often episodes die before it.
     alive = sum(min(len(episode) - 1, longest - 1) for episode in finished)
+    survivors = sum(len(episode) - 1 >= longest and not episode[-1].terminated for episode in evidence.play.episodes)
     hazard = (len(lengths) - at_once + 1) / (alive + 2)
-    if at_once >= FEW and longest >= LONG_HORIZON and at_once * math.log(hazard) < math.log(BY_CHANCE):
+    is_common = at_once >= FEW and longest >= LONG_HORIZON and not survivors
+    if is_common and at_once * math.log(hazard) < math.log(BY_CHANCE):
         return warning(
-            f"{at_once} of {len(lengths)} terminated episodes end after exactly {longest} steps, none later: a time limit?",
-            "flag a time limit as truncated, not terminated, or the agent takes it for death",
+            f"{at_once} of {len(lengths)} terminated episodes end after exactly {longest} steps, none later",
+            "if that is a time limit, return truncated instead of terminated, or the agent takes it for death",
         )
     return ok(f"{len(lengths)} of {len(finished)} episodes, at no suspicious common length")
 
@@ -115,7 +118,7 @@ def _jumps_to_start(finished: list[list[Moment]], episodes: list[list[Moment]]) 
     starts = np.stack([_vector(episode[0]) for episode in episodes])
     scale = np.stack([_vector(moment) for episode in finished for moment in episode[:-1]]).std(0) + 1e-9
     low, high = starts.min(0) - 1e-6, starts.max(0) + 1e-6
-    usual = max(_leap(a, b, scale) for episode in finished for a, b in zip(episode[:-2], episode[1:-1], strict=True))
+    usual = max(_leap(a, b, scale) for episode in finished for a, b in pairwise(episode[:-1]))
     suspicious = 0
     for episode in finished:
         before, last = _vector(episode[-2]), _vector(episode[-1])

@@ -23,6 +23,7 @@ from envs.spawn import observation_space
 MOST_STEPS, MOST_BYTES = 20_000, 200_000_000  # of the long recording
 ENOUGH_STEPS, ENOUGH_EPISODES = 1_000, 60
 EDGE_SHARE = 0.125  # of random actions that lie in a corner of the action space, where bugs live
+BLOCK, HOLD, GENTLE = 64, 8, 0.1  # steps of one style, steps of a held action, scale of gentle ones
 
 
 class Subject(NamedTuple):
@@ -147,10 +148,18 @@ class Evidence:
         return {"/".join(map(str, path)): leaf for path, leaf in leaves(space, what="observation").items()}
 
     def random_actions(self, count: int, *, stream: int = 0) -> np.ndarray:
-        """Flat actions `[count, A]`: uniform, some in the corners."""
+        """Flat actions `[count, A]`, in blocks: any and corners, held for some steps, or gentle, which lives longer."""
         rng = np.random.default_rng([self.seed, stream])
         actions = rng.uniform(-1.0, 1.0, (count, action_width(self.example.action_spec)))
-        return np.where(rng.random((count, 1)) < EDGE_SHARE, np.sign(actions), actions).astype(np.float32)
+        actions = np.where(rng.random((count, 1)) < EDGE_SHARE, np.sign(actions), actions)
+        for start in range(0, count, BLOCK):
+            block = actions[start : start + BLOCK]
+            style = rng.choice(["any", "any", "held", "gentle"])
+            if style == "held":
+                block[:] = block[np.arange(len(block)) // HOLD * HOLD]
+            elif style == "gentle":
+                block *= GENTLE
+        return actions.astype(np.float32)
 
     @cached_property
     def play(self) -> Play:
@@ -182,7 +191,7 @@ class Evidence:
     def length(self) -> int:
         """Steps of a short recording: three episodes where they fit into a fiftieth of the budget."""
         affordable = int(self.play.steps / max(self.play.seconds, 1e-6) * 0.02 * self.seconds)
-        wanted = 3 * max((len(episode) for episode in self.play.episodes), default=100) + 10
+        wanted = max(300, 3 * max((len(episode) for episode in self.play.episodes), default=0) + 10)
         return int(np.clip(min(affordable, wanted), 10, 1000))
 
     @cached_property

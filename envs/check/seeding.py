@@ -11,7 +11,7 @@ from envs.check.finding import Finding, fail, ok, unchecked, warning
 from envs.check.player import difference, same_array, stream
 
 SEEDS = 5
-SEED_REMEDY = "call super().reset(seed=seed) first and draw every random number from self.np_random, none from np.random or random"
+SEED_REMEDY = "call super().reset(seed=seed) first; draw from self.np_random alone, never from np.random or random"
 
 
 def check_same_seed(evidence: Evidence) -> Finding:
@@ -24,9 +24,7 @@ def check_same_seed(evidence: Evidence) -> Finding:
 def check_other_seeds(evidence: Evidence) -> Finding:
     """Another seed gives another start, where starts are random at all."""
     player = evidence.player()
-    starts = []
-    for index in range(SEEDS):
-        starts.append(player.start(evidence.seed + index).observation)
+    starts = [player.start(evidence.seed + index).observation for index in range(SEEDS)]
     player.close()
     count = len({_key(start) for start in starts})
     if count > 1:
@@ -95,7 +93,7 @@ def check_buffers(evidence: Evidence) -> Finding:
         changed = [key for key, copy in copies.items() if not same_array(copy, np.asarray(arrays[key]))]
         if changed:
             return warning(
-                f"the observation{f' {changed[0]!r}' if changed[0] else ''} of step {index} changed after it was returned",
+                f"the observation of step {index} changed after it was returned",
                 "return a copy (`.copy()`); we copy on receipt, other programs store wrong data silently",
             )
     if evidence.parting is None and (parting := _scribble(evidence)) is not None:

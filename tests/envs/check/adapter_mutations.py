@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.environment import Environment, EnvSettings
+from envs.environment import Environment, EnvSettings, env_seeds
 from envs.gym import GymSimulator
 from envs.loop import LoopEnvironment
 from envs.spaces import Timestep
@@ -108,9 +108,6 @@ def maker(kind: type[Faulty], world):
 
     def make(seed: int, num_envs: int) -> Environment:
         settings = EnvSettings()
-        seeds = range(num_envs)
-        from envs.environment import env_seeds
-
         seeds = env_seeds(seed, num_envs)
         return kind([GymSimulator(world(), name=world.__name__, seed=s, settings=settings) for s in seeds])
 

@@ -10,7 +10,7 @@ from tests.envs.check.adapter_mutations import ADAPTER_MUTATIONS, maker
 from tests.envs.check.mutations import MUTATIONS
 from tests.envs.check.worlds import WORLDS, Grid
 
-SECONDS = 6.0  # budget of one mutant
+SECONDS = 4.0  # budget of one mutant
 
 
 def alarms(subject: Subject, *, seconds: float = SECONDS, seed: int = 0) -> dict[str, str]:
@@ -38,13 +38,14 @@ def main() -> None:
     for name, (_, worlds, checks) in MUTATIONS.items():
         for world in worlds:
             seen = alarms_of(name, world)
-            hit = bool(set(seen) & set(checks)) if checks else bool(seen)
+            hit = bool(set(seen) & set(checks))
             found, total = found + hit, total + 1
             print(f"{name:42} {world.__name__:8} {'found ' if hit else 'MISSED'} {', '.join(seen)}", flush=True)
     for name in ADAPTER_MUTATIONS:
         for world in WORLDS:
             seen = alarms_of_adapter(name, world=world)
-            found, total = found + bool(seen), total + 1
+            hit = bool(set(seen) & {"timesteps", "adapter"})
+            found, total = found + hit, total + 1
             print(
                 f"adapter {name:34} {world.__name__:8} {'found ' if seen else 'MISSED'} {', '.join(seen)}", flush=True
             )
