@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,13 @@ def _watch(evidence: Evidence, env: Environment, num_envs: int) -> str | None:
     """The first fault of a run, None without one."""
     evidence.beat("reset")
     timestep, was_last = env.reset(), np.ones(num_envs, bool)
-    kept: list[tuple[Timestep, Timestep]] = []
+    kept: deque[tuple[Timestep, Timestep]] = deque(maxlen=KEPT)
     others = [evidence.random_actions(len(evidence.actions), stream=10 + i) for i in range(1, num_envs)]
     for index, actions in enumerate(zip(evidence.actions, *others, strict=True)):
         fault = _fault(timestep, was_last, env)
         if fault is not None:
             return f"{fault} at step {index}"
-        kept = [*kept[-KEPT:], (timestep, _copy(timestep))]
+        kept.append((timestep, _copy(timestep)))
         was_last = timestep.is_last.copy()
         evidence.beat("step")
         timestep = env.step(np.stack(actions))

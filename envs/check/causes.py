@@ -15,6 +15,7 @@ from envs.spaces import ActionSpec, VectorSpec, action_width, vector_width
 
 LEVELS = (-1.0, -0.75, -0.25, 0.25, 0.75, 1.0)  # of a continuous component
 MOST_CLASSES = 18  # of a discrete component that are tried
+LEAST_POINTS = 6  # states without which "never" means little
 HOLD = 4  # steps for which an action is held, for effects that take a moment
 FORKS, BEYOND = 6, 10  # states that are saved, and steps to compare after the end of their episode
 TREE = 4  # actions tried at each of two steps
@@ -103,7 +104,7 @@ def check_action_effect(evidence: Evidence) -> Finding:
         return unchecked(f"it needs futures from one state, and {branches.trouble}")
     parts = components(evidence.example.action_spec)
     differs = [np.zeros((len(part.values),) * 2, bool) for part in parts]
-    deadline, tried = evidence.until(0.12), 0
+    deadline, tried, seen = evidence.until(0.12), 0, 0
     for point in branches.points:
         base = evidence.random_actions(1, stream=100 + point)[0]
         for part, table in zip(parts, differs, strict=True):
@@ -114,8 +115,11 @@ def check_action_effect(evidence: Evidence) -> Finding:
                 marks.append(_mark(branches.future(point, np.tile(action, (HOLD, 1)))))
             tried += len(marks)
             table |= np.array([[a != b for b in marks] for a in marks])
-        if time.monotonic() > deadline:
+        seen += 1
+        if (time.monotonic() > deadline and seen >= LEAST_POINTS) or evidence.is_late:
             break
+    if seen < min(LEAST_POINTS, len(branches.points)):
+        return unchecked("too few states could be tried in time; raise --seconds")
     return _judge(parts, differs, tried=tried, is_own=evidence.subject.make_raw is not None)
 
 
@@ -157,8 +161,10 @@ def check_timing(evidence: Evidence) -> Finding:
     deadline, answers = evidence.until(0.12), []
     for point in branches.points:
         answers.append(_two_steps(evidence, point))
-        if time.monotonic() > deadline:
+        if (time.monotonic() > deadline and len(answers) >= LEAST_POINTS) or evidence.is_late:
             break
+    if len(answers) < min(LEAST_POINTS, len(branches.points)):
+        return unchecked("too few states could be tried in time; raise --seconds")
     now, late = {}, {}
     for what in ("reward", "observation"):
         now[what] = sum(answer[what, "now"] for answer in answers)

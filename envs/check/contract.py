@@ -15,6 +15,7 @@ from envs.environment import EnvironmentFault
 from envs.spaces import ActionSpec, DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec
 
 LONG_VECTOR = 2_000  # components; more are mostly an image that was not recognised
+MANY = 500  # steps after which a reward would be expected
 FEW = 10  # steps after which nothing can be said yet
 LARGE = 1e6  # of a reward or a vector: symlog bears it, floats begin to round it
 
@@ -122,6 +123,8 @@ def check_rewards(evidence: Evidence) -> Finding:
     text = f"{rewards.min():.4g} to {rewards.max():.4g} under random actions"
     if np.abs(rewards).max() > LARGE:
         return warning(f"{text}, above {LARGE:.0e}", "divide by a constant so that a good episode scores 1 to 1000")
+    if not rewards.any() and len(rewards) < MANY:
+        return ok(f"none in {len(rewards):,} random steps, too few to say more")
     if not rewards.any():
         return warning(
             f"always 0 in {len(rewards):,} random steps",

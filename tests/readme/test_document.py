@@ -14,6 +14,7 @@ from dreamer.data.layout import StepLayout
 from dreamer.presets import all_kinds, flatten
 from dreamer.training import signals
 from dreamer.validation import resolve
+from envs.check import __main__ as check_command
 from envs.spaces import ImageSpec
 from tests.readme.document import REPOSITORY, TEXT, blocks, commands, flags, links, table
 
@@ -75,6 +76,8 @@ def test_every_evaluation_command_parses(arguments):
 def test_every_flag_exists(capsys):
     with pytest.raises(SystemExit):
         evaluate.parse(["--help"])
+    with pytest.raises(SystemExit):
+        check_command.parse(["--help"])
     known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     known |= {f"--{name.replace('_', '-')}" for name in all_kinds()}
     assert flags() - known == {"--help"} - known

@@ -65,7 +65,7 @@ def environment():
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "atari100k_pong", pytest.param("dmc_walker_walk", marks=needs_dmc)])
 def test_real_environments_raise_no_alarm(name):
-    assert alarms(subject_of(name), seconds=6.0) == {}
+    assert alarms(subject_of(name), seconds=4.0) == {}
 
 
 def test_a_good_environment_passes_with_every_check_in_the_report(tmp_path):

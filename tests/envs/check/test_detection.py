@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from envs.check.evidence import subject_of
@@ -53,3 +55,9 @@ def test_what_only_the_author_can_know_raises_no_alarm(name):
 @pytest.mark.parametrize("name", ADAPTER_MUTATIONS)
 def test_a_fault_of_the_adapter_is_found(name):
     assert set(alarms_of_adapter(name)) & {"timesteps", "adapter"}
+
+
+def test_the_readme_tells_the_share():
+    total = len(MUTATIONS) + len(ADAPTER_MUTATIONS)
+    text = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+    assert f"{total - len(INVISIBLE)} of {total} seeded faults" in " ".join(text.split())
