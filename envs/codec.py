@@ -216,3 +216,16 @@ def _nest(space: spaces.Space, values: dict[Path, Any], path: Path) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(_nest(child, values, (*path, i)) for i, child in enumerate(space.spaces))
     return values[path]
+
+
+def observation_space(spec: ObservationSpec) -> spaces.Dict:
+    """The gymnasium space of observations that are already encoded."""
+    return spaces.Dict({key: _encoded_space(part) for key, part in spec.items()})
+
+
+def _encoded_space(part: ImageSpec | VectorSpec | DiscreteSpec) -> spaces.Space:
+    if isinstance(part, ImageSpec):
+        return spaces.Box(0, 255, part, np.uint8)
+    if isinstance(part, VectorSpec):
+        return spaces.Box(-np.inf, np.inf, (part.size,), np.float32)
+    return spaces.MultiDiscrete(list(part.num_classes), dtype=np.int32)

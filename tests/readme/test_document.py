@@ -15,6 +15,7 @@ from dreamer.doctor import __main__ as doctor
 from dreamer.presets import all_kinds, flatten
 from dreamer.training import signals
 from dreamer.validation import resolve
+from envs.check import __main__ as check_command
 from envs.spaces import ImageSpec
 from tests.readme.document import REPOSITORY, TEXT, blocks, commands, flags, links, table
 
@@ -78,6 +79,8 @@ def test_every_flag_exists(capsys):
         evaluate.parse(["--help"])
     with pytest.raises(SystemExit):
         doctor.parse(["--help"])
+    with pytest.raises(SystemExit):
+        check_command.parse(["--help"])
     known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     known |= {f"--{name.replace('_', '-')}" for name in all_kinds()}
     assert flags() - known == {"--help"} - known
