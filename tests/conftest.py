@@ -18,7 +18,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 
 
-LONG_FOLDERS = ("learning", "integration", "model", "readme", "api", "experiments", "golden", "doctor", "check", "training")
+LONG_FOLDERS = (
+    *("learning", "integration", "model", "readme", "api", "experiments", "golden", "doctor", "check", "training"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

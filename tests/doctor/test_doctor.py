@@ -168,7 +168,12 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path, shadow):
     """Twice, as an impatient user (and `timeout`) does."""
     ids = tmp_path / "ids"
     shadow("ale_py.py", f"import os, time; open({str(ids)!r}, 'w').write(str(os.getpid())); time.sleep(600)")
-    with subprocess.Popen([sys.executable, "-m", "dreamer.doctor"], cwd=tmp_path, stdout=subprocess.DEVNULL) as doctor:
+    command = [sys.executable, "-m", "dreamer.doctor"]
+
+    def hear_sigint():  # a shell's background jobs, say the whole test run, inherit that they do not
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, preexec_fn=hear_sigint) as doctor:
         deadline = time.monotonic() + 30
         while not (ids.exists() and ids.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -210,6 +215,9 @@ def ended(process: int) -> bool:
 
 def test_a_crashing_probe_is_named(monkeypatch, shadow):
     hidden = shadow("ale_py.py", "import os; os.abort()")
+    monkeypatch.delitem(
+        sys.modules, "ale_py", raising=False
+    )  # another test of this process may have imported the real one
     monkeypatch.syspath_prepend(hidden.parent)
     assert_finding(parts.check_roms("Atari"), FAIL, "crashed with SIGABRT", f"mv {hidden} {hidden}.aside")
 
@@ -231,12 +239,18 @@ def test_workers_that_import_jax(shadow):
 
 
 def test_workers_that_do_not_start(shadow):
-    shadow("sitecustomize.py", "import multiprocessing.synchronize as s\ndel s.Lock")
+    shadow("sitecustomize.py", "import multiprocessing.connection as c\ndel c.Pipe")
     remedy = "python -m dreamer.train --env ... --environment.workers none"
     assert_finding(parts.check_workers("workers"), FAIL, "do not start", remedy)
 
 
 # Rendering
+
+
+@pytest.fixture(autouse=True)
+def _as_a_new_process_finds_it(monkeypatch):
+    """dm_control, once imported by another test, leaves its choice of a platform to all child processes."""
+    monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)
 
 
 @pytest.fixture

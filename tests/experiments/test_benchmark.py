@@ -32,6 +32,7 @@ def test_a_rewrite_is_not_charged():
     assert update_cost(large).bytes < 2 * update_cost(small).bytes  # the optimizer's pass does not grow
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path):
     """One workload, few updates: the table is printed and the file holds every figure that it names."""
     command = [sys.executable, "-m", "experiments.benchmark", "proprio-1m", "--out", str(tmp_path), "--updates", "5"]

@@ -45,7 +45,9 @@ ENVIRONMENTS = {
 }
 
 
-@pytest.mark.parametrize("env", ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "env", ["CartPole-v1", pytest.param("dmc_cartpole_swingup", marks=pytest.mark.slow), "atari100k_pong"]
+)
 def test_resume_is_bitwise(env: str, tmp_path: Path):
     """The resumed run ends with the same parameters, optimizer, replay, latents, environment and random state."""
     if env.startswith("dmc_"):

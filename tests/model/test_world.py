@@ -86,8 +86,8 @@ def test_actor_and_critic_losses_leave_the_world_alone():
     assert jax.tree.structure(with_replay) == jax.tree.structure(without)
 
 
-SIZES = [(64, 64), (7, 7)]
-MORE_SIZES = [(33, 17), (96, 96), (84, 84), (210, 160), (3, 3), (1, 5), (512, 512)]
+SIZES = [(64, 64)]
+MORE_SIZES = [(7, 7), (33, 17), (96, 96), (84, 84), (210, 160), (3, 3), (1, 5), (512, 512)]
 
 
 @pytest.mark.parametrize("size", [*SIZES, *(pytest.param(size, marks=pytest.mark.slow) for size in MORE_SIZES)])

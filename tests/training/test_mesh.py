@@ -40,6 +40,7 @@ def test_a_batch_that_does_not_divide_is_refused():
         resolve({"env": "CartPole-v1", "mesh": "data=3", "replay.batch_size": 8})
 
 
+@pytest.mark.slow
 def test_an_update_on_eight_devices_is_the_update_on_one(tmp_path):
     """Three updates from the same state and batches; the state is saved on one mesh and continued on another."""
     done = run_python("-m", "tests.training.mesh_updates", "compare", str(tmp_path), **EIGHT)

@@ -13,8 +13,8 @@ from envs.spaces import Timestep
 class Faulty(LoopEnvironment):
     """A correct environment; subclasses override `change`."""
 
-    def __init__(self, simulators):
-        super().__init__(simulators)
+    def __init__(self, builders, **settings):
+        super().__init__(builders, **settings)
         self.before: Timestep | None = None
 
     def reset(self) -> Timestep:
@@ -107,9 +107,10 @@ def maker(kind: type[Faulty], world):
     """Seed and number to a faulty environment of a correct world."""
 
     def make(seed: int, num_envs: int) -> Environment:
-        settings = EnvSettings()
-        seeds = env_seeds(seed, num_envs)
-        return kind([GymSimulator(world(), name=world.__name__, seed=s, settings=settings) for s in seeds])
+        def build(seed: int) -> GymSimulator:
+            return GymSimulator(world(), name=world.__name__, seed=seed, settings=EnvSettings())
+
+        return kind([build] * num_envs, seeds=env_seeds(seed, num_envs), max_restarts=0)
 
     return make
 
