@@ -294,7 +294,7 @@ def fatigue_is_carried_into_the_next_episode(world):
     return Mutant
 
 
-@mutation("neighbours")
+@mutation("neighbours", "adapter")  # the adapter stands beside the raw one in its comparison
 def state_is_kept_in_the_class(world):
     class Mutant(world):
         count = 0
