@@ -50,6 +50,7 @@ OTHERS = {
     "pyyaml": Package("yaml", ">=6"),
     "pillow": Package("PIL", ">=10"),
     "typing-extensions": Package("typing_extensions", ">=4.6"),
+    "cloudpickle": Package("cloudpickle", ">=3"),
 }
 
 
