@@ -19,8 +19,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 
 LONG_FOLDERS = (
-    *("learning", "integration", "model", "readme", "api", "experiments", "golden", "doctor", "check", "training"),
-)
+    "learning", "integration", "model", "readme", "api", "experiments", "golden", "doctor", "check", "training",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

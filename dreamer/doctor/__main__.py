@@ -10,10 +10,11 @@ import textwrap
 from collections.abc import Mapping
 
 from dreamer.doctor.devices import check_devices
-from dreamer.doctor.findings import FAIL, OK, WARNING, Check, Finding, run_checks
+from dreamer.doctor.findings import Check, run_checks
 from dreamer.doctor.machine import check_cache, check_disk, check_memory, check_pages
 from dreamer.doctor.packages import PACKAGES, check_others, check_package, check_python
 from dreamer.doctor.parts import check_rendering, check_roms, check_workers
+from envs.check.finding import FAIL, OK, WARNING, Finding
 
 PROGRAM = "python -m dreamer.doctor"
 FAULT = 1  # exit code

@@ -8,20 +8,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from dreamer.doctor.findings import (
-    FAIL,
-    INSTALL,
-    OK,
-    PROBE_SECONDS,
-    WARNING,
-    Answer,
-    Finding,
-    as_root,
-    ask,
-    one_line,
-    run_command,
-)
+from dreamer.doctor.findings import INSTALL, PROBE_SECONDS, Answer, as_root, ask, one_line, run_command
 from dreamer.doctor.packages import installed_version
+from envs.check.finding import FAIL, OK, WARNING, Finding
 
 DEVICE_FILES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/dxg")  # the last: Windows' subsystem for Linux
 CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")

@@ -11,24 +11,16 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-OK, WARNING, FAIL = "ok", "warning", "FAIL"
+from envs.check.finding import FAIL, Finding
+
 INSTALL = "pip install -e ."
 DEADLINE_SECONDS = 50.0  # of all checks together; what they wait for has shorter limits
 PROBE_SECONDS = 40.0  # JAX takes this long to start from a slow network disk or on a machine with many GPUs
 _LONGEST = 300  # characters of a foreign message
 
 _running: set[subprocess.Popen] = set()
-
-
-class Finding(NamedTuple):
-    """One line of the doctor: what was looked at, how it is, and what mends it."""
-
-    name: str
-    status: Literal["ok", "warning", "FAIL"]
-    text: str
-    remedy: str = ""
 
 
 class Done(NamedTuple):

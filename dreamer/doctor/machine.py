@@ -7,7 +7,8 @@ import platform
 import tempfile
 from pathlib import Path
 
-from dreamer.doctor.findings import FAIL, INSTALL, OK, PROBE_SECONDS, WARNING, Finding, as_root, ask, one_line
+from dreamer.doctor.findings import INSTALL, PROBE_SECONDS, as_root, ask, one_line
+from envs.check.finding import FAIL, OK, WARNING, Finding
 
 # The debug preset on CartPole-v1 peaks at 1.3 GB, most of which is JAX and its compiler.
 LEAST_MEMORY, GOOD_MEMORY = 2e9, 8e9

@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from dreamer.doctor.findings import FAIL, INSTALL, OK, WARNING, Finding
+from dreamer.doctor.findings import INSTALL
+from envs.check.finding import FAIL, OK, WARNING, Finding
 
 PYTHONS = ((3, 11), (3, 13))  # oldest and newest
 NEW_PYTHON = "python3.12 -m venv .venv && . .venv/bin/activate && pip install -e ."

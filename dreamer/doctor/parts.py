@@ -6,8 +6,9 @@ import os
 import shutil
 
 from dreamer.doctor.devices import find_nvidia
-from dreamer.doctor.findings import FAIL, INSTALL, OK, PROBE_SECONDS, WARNING, Finding, as_root, ask, one_line
+from dreamer.doctor.findings import INSTALL, PROBE_SECONDS, as_root, ask, one_line
 from dreamer.doctor.packages import PACKAGES, check_package, hidden_by, installed_version, unhide
+from envs.check.finding import FAIL, OK, WARNING, Finding
 
 PICTURE_SECONDS = 20.0  # for each backend; all of a check is less than the deadline of all checks
 IMPORT_SECONDS = 9.0

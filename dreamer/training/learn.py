@@ -96,10 +96,11 @@ class Learner:
     def _hand_back(self) -> None:
         if self._refreshed is None:
             return
-        positions, latent, in_a_row, batch = self._refreshed
+        positions, batch = self._refreshed.positions, self._refreshed.batch
+        latent, in_a_row = jax.device_get((self._refreshed.latent, self._refreshed.skipped))  # one wait for the device
         self._refreshed = None
         if not in_a_row:
-            self._stream.write_back(positions, jax.device_get(latent))
+            self._stream.write_back(positions, latent)
             return
         self.skipped += 1  # what such an update says of its latents is no news for replay
         if in_a_row >= self._max_skipped and batch is not None:

@@ -197,12 +197,14 @@ class Trainer:
     def _learn(self, progress: Progress, *, stop: Callable[[], bool]) -> None:
         if not self._stream.ready:
             return
-        for _ in range(self._ratio.updates_due(self.counters.agent_steps)):
+        updates = self._ratio.updates_due(self.counters.agent_steps)
+        for _ in range(updates):
             progress.phase("training" if self._learner.metrics else "compiling")
             self._learner.update()
-            self._acting = self._placement.on_one_device(self._learner.state.params)
             self.counters = self.counters._replace(updates=self._learner.updates)
             progress.update(self.counters)
+        if updates:
+            self._acting = self._placement.on_one_device(self._learner.state.params)
         if self._learner.metrics:
             progress.phase("training")
         if self._config.log.video_every and self.counters.updates >= self._next_video and not stop():

@@ -22,8 +22,9 @@ from packaging.requirements import Requirement
 from dreamer import huge_pages
 from dreamer.doctor import devices, machine, packages, parts
 from dreamer.doctor.__main__ import CHECKS, main
-from dreamer.doctor.findings import FAIL, OK, WARNING, Answer, Finding, run_checks
+from dreamer.doctor.findings import Answer, run_checks
 from envs import rendering
+from envs.check.finding import FAIL, OK, WARNING, Finding
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU = Answer({"platform": "cpu", "kind": "cpu", "count": 1}, "", "")

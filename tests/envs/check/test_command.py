@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from envs.check.finding import Finding
 from tests.envs.check.detection import alarms
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-needs_dmc = pytest.mark.skipif(importlib.util.find_spec("dm_control") is None, reason="dm-control is not installed")
+needs_dmc = pytest.mark.skipif(sys.version_info >= (3, 13), reason="dm-control does not install on Python 3.13")
 
 ROGUES = """
 import os, time

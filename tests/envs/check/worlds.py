@@ -10,12 +10,10 @@ SIDE, GOAL, PIT = 5, (4, 4), (2, 2)
 MOVES = np.array([(0, -1), (1, 0), (0, 1), (-1, 0)])
 
 
-class Grid(gymnasium.Env):
-    """Walk to the goal (+1, over), not into the pit (-1, over); walls cost 0.1; cut off after 40 steps."""
+class World(gymnasium.Env):
+    """What the worlds share: `place`, `move`, `look` and `is_over` are theirs, the clock is here."""
 
-    observation_space: spaces.Space = spaces.Box(0.0, 1.0, (2,), np.float32)
-    action_space: spaces.Space = spaces.Discrete(4)
-    limit = 40
+    limit: int
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -27,6 +25,14 @@ class Grid(gymnasium.Env):
         self.elapsed += 1
         reward = self.move(action)
         return self.look(), reward, self.is_over(), self.elapsed >= self.limit, {}
+
+
+class Grid(World):
+    """Walk to the goal (+1, over), not into the pit (-1, over); walls cost 0.1; cut off after 40 steps."""
+
+    observation_space: spaces.Space = spaces.Box(0.0, 1.0, (2,), np.float32)
+    action_space: spaces.Space = spaces.Discrete(4)
+    limit = 40
 
     def place(self):
         self.cell = np.array([self.np_random.integers(2), self.np_random.integers(SIDE)])
@@ -61,7 +67,7 @@ class Picture(Grid):
         return image.repeat(4, 0).repeat(4, 1)
 
 
-class Slider(gymnasium.Env):
+class Slider(World):
     """Push a point with some wind towards 0; over when it slips off, cut off after 50 steps."""
 
     observation_space = spaces.Dict(
@@ -69,17 +75,6 @@ class Slider(gymnasium.Env):
     )
     action_space = spaces.Box(-2.0, 2.0, (2,), np.float32)
     limit = 50
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.elapsed = 0
-        self.place()
-        return self.look(), {}
-
-    def step(self, action):
-        self.elapsed += 1
-        reward = self.move(action)
-        return self.look(), reward, self.is_over(), self.elapsed >= self.limit, {}
 
     def place(self):
         self.position, self.speed = self.np_random.uniform(-1, 1, 2), np.zeros(2)
