@@ -7,6 +7,9 @@ small image before it is enlarged.
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,9 +19,9 @@ from jaxtyping import Array, Float
 from dreamer.nets.init import Rngs, init_kernel
 from dreamer.nets.layers import along_last
 
-# Up to here, images are folded before they are convolved. With more outputs the gradient of the weights, a convolution
-# that XLA does slowly on a CPU, costs more than the rest gains (`experiments/benchmark/NOTES.md`).
-FEW_INPUTS, FEW_OUTPUTS = 4, 16
+FEW_PIXEL_CHANNELS = 4  # up to here, images are folded before they are convolved
+FEW_INPUTS = 16  # up to here, the gradient of a kernel is a matrix product of rows rather than a convolution
+IMAGES_AT_A_TIME = 8  # in the gradient of a kernel on a CPU
 
 
 class Conv(nnx.Module):
@@ -43,14 +46,14 @@ class PooledConv(Conv):
     def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H2 W2 O"]:
         """Images of half the size; height and width must be even."""
         kernel = self.kernel[...]
-        if x.shape[-1] > FEW_INPUTS or kernel.shape[-1] > FEW_OUTPUTS:
+        if x.shape[-1] > FEW_PIXEL_CHANNELS:
             return self.add_bias(max_pool(convolve(x, kernel)))
         first, second, third, fourth = jnp.split(convolve(fold(x), fold_kernel(kernel)), 4, axis=-1)
         return self.add_bias(jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth)))
 
 
 class UpsampleConv(Conv):
-    """Doubles height and width by repeating pixels, then convolves with a 5x5 kernel.
+    """Doubles height and width by repeating pixels, then convolves with a 5x5 kernel; the result is still folded.
 
     Computed as a 3x3 convolution at the low resolution with one output map for each of the four pixel positions: after
     repetition the five taps of a row fall on only three different pixels, so their weights can be summed beforehand.
@@ -60,12 +63,16 @@ class UpsampleConv(Conv):
     def __init__(self, in_channels: int, out_channels: int, *, rngs: Rngs):
         super().__init__(in_channels, out_channels, kernel=5, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H2 W2 O"]:
-        """Images of twice the size."""
+    def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H W 4 O"]:
+        """The four pixels that each pixel becomes; `unfold` puts them in their places.
+
+        What follows for each pixel by itself (norm, activation) is cheaper before: it runs through memory in order.
+        """
         taps = jnp.asarray(_fold_taps(5).sum(axis=-1))  # both pixels of a pair hold the same value
         kernel = jnp.einsum("paq,rbs,abio->qsipro", taps, taps, self.kernel[...], precision="highest")
         maps = convolve(x, kernel.reshape(3, 3, x.shape[-1], -1))
-        return self.add_bias(unfold(maps))
+        # The barrier: XLA would fold the reshape into every loop that follows, and compute indices instead of pixels.
+        return self.add_bias(jax.lax.optimization_barrier(maps.reshape(*x.shape[:3], 4, -1)))
 
 
 def fold(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 4C"]:
@@ -75,11 +82,11 @@ def fold(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 4C"]:
     return squares.transpose(0, 1, 3, 2, 4, 5).reshape(n, height // 2, width // 2, 4 * channels)
 
 
-def unfold(x: Float[Array, "N H W 4C"]) -> Float[Array, "N 2H 2W C"]:
-    """Inverse of `fold`."""
-    n, height, width, channels = x.shape
-    squares = x.reshape(n, height, width, 2, 2, channels // 4)
-    return squares.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * height, 2 * width, channels // 4)
+def unfold(x: Float[Array, "N H W 4 C"]) -> Float[Array, "N 2H 2W C"]:
+    """Inverse of `fold`, with the four pixels on an axis of their own."""
+    n, height, width, _, channels = x.shape
+    squares = x.reshape(n, height, width, 2, 2, channels)
+    return squares.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * height, 2 * width, channels)
 
 
 def fold_kernel(kernel: Float[Array, "K K I O"]) -> Float[Array, "Q Q 4I 4O"]:
@@ -101,11 +108,69 @@ def _fold_taps(size: int) -> np.ndarray:
     return taps
 
 
+@jax.custom_vjp
 def convolve(x: Float[Array, "N H W I"], kernel: Float[Array, "K K I O"]) -> Float[Array, "N H W O"]:
-    """Stride 1, zero padding that keeps the size."""
-    return jax.lax.conv_general_dilated(
-        x, kernel.astype(x.dtype), window_strides=(1, 1), padding="SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    """Stride 1, zero padding that keeps the size. Its gradient for the kernel is written for a CPU's cache."""
+    return _convolve(x, kernel.astype(x.dtype))
+
+
+def _convolve(x: Array, kernel: Array) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _convolve_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return convolve(x, kernel), (x, kernel)
+
+
+def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    shape = jax.ShapeDtypeStruct(kernel.shape, x.dtype)
+    (for_x,) = jax.linear_transpose(lambda x: _convolve(x, kernel.astype(x.dtype)), x)(gradient)
+    for_kernel = jax.lax.platform_dependent(
+        x,
+        gradient,
+        cpu=partial(_kernel_gradient_cpu, size=kernel.shape[0]),
+        default=lambda x, gradient: jax.linear_transpose(lambda kernel: _convolve(x, kernel), shape)(gradient)[0],
     )
+    return for_x, for_kernel.astype(kernel.dtype)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+def _kernel_gradient_cpu(
+    x: Float[Array, "N H W I"], gradient: Float[Array, "N H W O"], *, size: int
+) -> Float[Array, "K K I O"]:
+    """A few images at a time, which stay in the cache: over a whole batch XLA is up to seven times slower."""
+    rule = _kernel_gradient_of_rows if x.shape[-1] <= FEW_INPUTS else _kernel_gradient_as_convolution
+    # The loop runs over the second axis, so that a batch that lies on several devices stays where it is.
+    parts = [part.reshape(math.gcd(x.shape[0], IMAGES_AT_A_TIME), -1, *part.shape[1:]) for part in (x, gradient)]
+
+    def add(index: Array, total: Array) -> Array:
+        images, gradients = (jax.lax.dynamic_index_in_dim(part, index, axis=1, keepdims=False) for part in parts)
+        return total + rule(images, gradients, size)
+
+    total = jnp.zeros((size, size, x.shape[-1], gradient.shape[-1]), x.dtype)
+    return jax.lax.fori_loop(0, parts[0].shape[1], add, total)
+
+
+def _kernel_gradient_as_convolution(x: Array, gradient: Array, size: int) -> Array:
+    """Batch and channels change places. Written out, because inside a loop XLA leaves other layouts to a slow path."""
+    before, after = (size - 1) // 2, size // 2
+    images, kernel = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
+    padding = [(before, after)] * 2
+    taps = jax.lax.conv_general_dilated(images, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return taps.transpose(1, 2, 0, 3)
+
+
+def _kernel_gradient_of_rows(x: Array, gradient: Array, size: int) -> Array:
+    """One matrix product for each row of the kernel: with few channels a convolution is mostly overhead."""
+    (_, height, width, _), before, after = x.shape, (size - 1) // 2, size // 2
+    padded = jnp.pad(x, ((0, 0), (before, after), (before, after), (0, 0)))
+    neighbours = jnp.concatenate([padded[:, :, tap : tap + width] for tap in range(size)], axis=-1)
+    rows = [neighbours[:, tap : tap + height].reshape(-1, size * x.shape[-1]) for tap in range(size)]
+    flat = gradient.reshape(-1, gradient.shape[-1])
+    return jnp.stack([row.T @ flat for row in rows]).reshape(size, size, x.shape[-1], -1)
 
 
 def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 C"]:

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dreamer.config import DecoderConfig
-from dreamer.nets.convolution import UpsampleConv
+from dreamer.nets.convolution import UpsampleConv, unfold
 from dreamer.nets.distributions import ImageMSE, OneHot, SymlogMSE
 from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm
@@ -112,8 +112,8 @@ class ImageDecoder(nnx.Module):
         x = x + self.stoch_map(self.stoch_in(flat_stoch)).reshape(x.shape)
         x = jax.nn.silu(self.map_norm(x))
         for index in reversed(range(1, len(self.group.stages))):
-            x = jax.nn.silu(getattr(self, f"norm{index}")(getattr(self, f"conv{index}")(x)))
-        image = jax.nn.sigmoid(self.output(x).astype(jnp.float32))
+            x = unfold(jax.nn.silu(getattr(self, f"norm{index}")(getattr(self, f"conv{index}")(x))))
+        image = unfold(jax.nn.sigmoid(self.output(x).astype(jnp.float32)))
         return image[:, : self.group.size[0], : self.group.size[1]]
 
 

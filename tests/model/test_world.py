@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dreamer.nets.convolution import Conv, PooledConv, UpsampleConv, convolve, max_pool
+from dreamer.nets.convolution import Conv, PooledConv, UpsampleConv, convolve, max_pool, unfold
 from dreamer.training.step import objective
 from dreamer.world.images import group_images
 from envs.spaces import ImageSpec, VectorSpec
@@ -129,6 +129,26 @@ def test_pooled_convolution_is_exact(size: int, channels: int):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [3, 4, 5])
+@pytest.mark.parametrize("channels", [3, 20])
+@pytest.mark.parametrize("images", [1, 3, 16, 20])
+def test_gradients_of_a_convolution(size: int, channels: int, images: int):
+    """A few images at a time, by rows or as a convolution: what JAX derives."""
+    x = jax.random.normal(jax.random.key(0), (images, 6, 10, channels))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, channels, 5))
+    weights = jax.random.normal(jax.random.key(2), (images, 6, 10, 5))
+
+    def plain(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    for argument in (0, 1):
+        ours, theirs = (
+            jax.grad(lambda *a, f=f: jnp.sum(f(*a) * weights), argument)(x, kernel) for f in (convolve, plain)
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_upsampling_convolution_is_exact():
     """The low-resolution form equals repeating pixels and convolving, values and gradients."""
     modules = {"fast": UpsampleConv(3, 4, rngs=nnx.Rngs(0)), "slow": Conv(3, 4, kernel=5, rngs=nnx.Rngs(0))}
@@ -143,7 +163,7 @@ def test_upsampling_convolution_is_exact():
         return apply("slow", kernel, x.repeat(2, axis=1).repeat(2, axis=2))
 
     def fast(kernel, x):
-        return apply("fast", kernel, x)
+        return unfold(apply("fast", kernel, x))
 
     kernel = modules["fast"].kernel[...]
     np.testing.assert_allclose(fast(kernel, x), slow(kernel, x), atol=1e-5)
