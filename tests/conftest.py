@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -21,6 +22,17 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 LONG_FOLDERS = (
     "learning", "integration", "model", "readme", "api", "experiments", "golden", "doctor", "check", "training",
 )  # fmt: skip
+
+
+FULLY_OPTIMIZED = ("golden", "learning", "experiments")  # numbers to compare, and what runs longer than it compiles
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Most tests wait for the compiler, not for what it made: ask it for less, here and in what a test starts."""
+    quick = not set(FULLY_OPTIMIZED) & set(item.path.parts)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(quick)
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_disable_most_optimizations", quick)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -169,12 +169,10 @@ def test_ctrl_c_leaves_no_process_behind(tmp_path, shadow):
     """Twice, as an impatient user (and `timeout`) does."""
     ids = tmp_path / "ids"
     shadow("ale_py.py", f"import os, time; open({str(ids)!r}, 'w').write(str(os.getpid())); time.sleep(600)")
-    command = [sys.executable, "-m", "dreamer.doctor"]
-
-    def hear_sigint():  # a shell's background jobs, say the whole test run, inherit that they do not
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, preexec_fn=hear_sigint) as doctor:
+    # A shell's background jobs, say the whole test run, ignore SIGINT, and so do their children until they set it back.
+    start = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", start + "runpy.run_module('dreamer.doctor', run_name='__main__')"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as doctor:
         deadline = time.monotonic() + 30
         while not (ids.exists() and ids.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
