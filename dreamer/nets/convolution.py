@@ -8,20 +8,23 @@ small image before it is enlarged.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, UInt8
 
 from dreamer.nets.init import Rngs, init_kernel
 from dreamer.nets.layers import along_last
 
 FEW_PIXEL_CHANNELS = 4  # up to here, images are folded before they are convolved
 FEW_INPUTS = 16  # up to here, the gradient of a kernel is a matrix product of rows rather than a convolution
-IMAGES_AT_A_TIME = 8  # in the gradient of a kernel on a CPU
+IMAGES_AT_A_TIME = 8  # on a CPU
+CONVOLVED = "convolved"  # what `few_at_a_time` keeps for the backward pass
 
 
 class Conv(nnx.Module):
@@ -43,13 +46,20 @@ class Conv(nnx.Module):
 class PooledConv(Conv):
     """Convolution, then the maximum over windows of 2x2 pixels, which may as well be taken before the bias is added."""
 
-    def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H2 W2 O"]:
-        """Images of half the size; height and width must be even."""
+    @property
+    def taps(self) -> Float[Array, "Q Q I2 O2"]:
+        """The kernel as it is used: for few input channels that of a convolution on folded images."""
         kernel = self.kernel[...]
-        if x.shape[-1] > FEW_PIXEL_CHANNELS:
-            return self.add_bias(max_pool(convolve(x, kernel)))
-        first, second, third, fourth = jnp.split(convolve(fold(x), fold_kernel(kernel)), 4, axis=-1)
-        return self.add_bias(jnp.maximum(jnp.maximum(first, second), jnp.maximum(third, fourth)))
+        return fold_kernel(kernel) if kernel.shape[2] <= FEW_PIXEL_CHANNELS else kernel
+
+    def __call__(self, x: Float[Array, "N H W I"], taps: Array | None = None) -> Float[Array, "N H2 W2 O"]:
+        """Images of half the size; height and width must be even. `taps`: computed before, for use in a loop."""
+        taps = self.taps if taps is None else taps
+        if x.shape[-1] <= FEW_PIXEL_CHANNELS:
+            pixels = jnp.split(convolve(fold(x), taps), 4, axis=-1)
+        else:
+            pixels = corners(convolve(x, taps))
+        return self.add_bias(checkpoint_name(largest(*pixels), CONVOLVED))
 
 
 class UpsampleConv(Conv):
@@ -63,16 +73,38 @@ class UpsampleConv(Conv):
     def __init__(self, in_channels: int, out_channels: int, *, rngs: Rngs):
         super().__init__(in_channels, out_channels, kernel=5, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H W 4 O"]:
+    @property
+    def taps(self) -> Float[Array, "3 3 I 4O"]:
+        """The kernel as it is used, at the low resolution."""
+        pairs = jnp.asarray(_fold_taps(5).sum(axis=-1))  # both pixels of a pair hold the same value
+        kernel = jnp.einsum("paq,rbs,abio->qsipro", pairs, pairs, self.kernel[...], precision="highest")
+        return kernel.reshape(3, 3, self.kernel.shape[2], -1)
+
+    def __call__(self, x: Float[Array, "N H W I"], taps: Array | None = None) -> Float[Array, "N H W 4 O"]:
         """The four pixels that each pixel becomes; `unfold` puts them in their places.
 
         What follows for each pixel by itself (norm, activation) is cheaper before: it runs through memory in order.
+        `taps`: computed before, for use in a loop.
         """
-        taps = jnp.asarray(_fold_taps(5).sum(axis=-1))  # both pixels of a pair hold the same value
-        kernel = jnp.einsum("paq,rbs,abio->qsipro", taps, taps, self.kernel[...], precision="highest")
-        maps = convolve(x, kernel.reshape(3, 3, x.shape[-1], -1))
-        # The barrier: XLA would fold the reshape into every loop that follows, and compute indices instead of pixels.
-        return self.add_bias(jax.lax.optimization_barrier(maps.reshape(*x.shape[:3], 4, -1)))
+        maps = checkpoint_name(convolve(x, self.taps if taps is None else taps), CONVOLVED)
+        return self.add_bias(maps.reshape(*x.shape[:3], 4, -1))
+
+
+def few_at_a_time(function: Callable[..., Array], *arrays: Array) -> Array:
+    """`function` of arrays `[N, ...]`, on a CPU a few images at a time.
+
+    What one layer leaves is still in the cache when the next one reads it. For the backward pass only what convolutions
+    found is kept; the rest is computed again, which is faster than to fetch it from memory.
+    """
+    number = arrays[0].shape[0]
+    count = math.gcd(number, IMAGES_AT_A_TIME)
+    if jax.default_backend() != "cpu" or count == number:
+        return function(*arrays)
+    part = jax.checkpoint(function, policy=jax.checkpoint_policies.save_only_these_names(CONVOLVED))
+    # Every part takes images from all over the batch, so that a batch that lies on several devices stays where it is.
+    parts = [array.reshape(count, -1, *array.shape[1:]).swapaxes(0, 1) for array in arrays]
+    results = jax.lax.map(lambda part_of: part(*part_of), parts)
+    return results.swapaxes(0, 1).reshape(number, *results.shape[2:])
 
 
 def fold(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 4C"]:
@@ -114,8 +146,8 @@ def convolve(x: Float[Array, "N H W I"], kernel: Float[Array, "K K I O"]) -> Flo
     return _convolve(x, kernel.astype(x.dtype))
 
 
-def _convolve(x: Array, kernel: Array) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def _convolve(x: Array, kernel: Array, padding: str | Sequence[tuple[int, int]] = "SAME") -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def _convolve_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -125,7 +157,9 @@ def _convolve_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Arra
 def _convolve_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
     shape = jax.ShapeDtypeStruct(kernel.shape, x.dtype)
-    (for_x,) = jax.linear_transpose(lambda x: _convolve(x, kernel.astype(x.dtype)), x)(gradient)
+    before, after = (kernel.shape[0] - 1) // 2, kernel.shape[0] // 2
+    turned = jnp.flip(kernel.astype(x.dtype), (0, 1)).swapaxes(2, 3)
+    for_x = _convolve(gradient, turned, [(after, before)] * 2)
     for_kernel = jax.lax.platform_dependent(
         x,
         gradient,
@@ -159,8 +193,7 @@ def _kernel_gradient_as_convolution(x: Array, gradient: Array, size: int) -> Arr
     before, after = (size - 1) // 2, size // 2
     images, kernel = x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3)
     padding = [(before, after)] * 2
-    taps = jax.lax.conv_general_dilated(images, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return taps.transpose(1, 2, 0, 3)
+    return _convolve(images, kernel, padding).transpose(1, 2, 0, 3)
 
 
 def _kernel_gradient_of_rows(x: Array, gradient: Array, size: int) -> Array:
@@ -173,7 +206,33 @@ def _kernel_gradient_of_rows(x: Array, gradient: Array, size: int) -> Array:
     return jnp.stack([row.T @ flat for row in rows]).reshape(size, size, x.shape[-1], -1)
 
 
-def max_pool(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 C"]:
-    """Maximum over non-overlapping 2x2 windows; slices beat a window reduction, most of all backwards."""
-    rows = jnp.maximum(x[:, 0::2], x[:, 1::2])
-    return jnp.maximum(rows[:, :, 0::2], rows[:, :, 1::2])
+def corners(x: Float[Array, "N H W C"]) -> list[Float[Array, "N H2 W2 C"]]:
+    """The four pixels of each window of 2x2."""
+    return [x[:, row::2, column::2] for row in range(2) for column in range(2)]
+
+
+@jax.custom_vjp
+def largest(a: Array, b: Array, c: Array, d: Array) -> Array:
+    """The maximum of four, like nested `jnp.maximum`; its gradient needs one byte of each element, not the four."""
+    return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+
+
+def _largest_forward(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array]:
+    first, second = jnp.maximum(a, b), jnp.maximum(c, d)
+    code = _compare(a, b) + 3 * _compare(c, d) + 9 * _compare(first, second)
+    return jnp.maximum(first, second), checkpoint_name(code, CONVOLVED)
+
+
+def _largest_backward(code: Array, gradient: Array) -> tuple[Array, Array, Array, Array]:
+    of_pair = gradient * (code // 9).astype(gradient.dtype) / 2
+    other = gradient - of_pair
+    a, c = of_pair * (code % 3).astype(gradient.dtype) / 2, other * (code // 3 % 3).astype(gradient.dtype) / 2
+    return a, of_pair - a, c, other - c
+
+
+def _compare(first: Array, second: Array) -> UInt8[Array, "*N"]:
+    """Twice the share that the first of two gets of the gradient of their maximum: equals share it."""
+    return (first > second).astype(jnp.uint8) + (first >= second).astype(jnp.uint8)
+
+
+largest.defvjp(_largest_forward, _largest_backward)

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dreamer.config import DecoderConfig
-from dreamer.nets.convolution import UpsampleConv, unfold
+from dreamer.nets.convolution import UpsampleConv, few_at_a_time, unfold
 from dreamer.nets.distributions import ImageMSE, OneHot, SymlogMSE
 from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm
@@ -110,11 +110,16 @@ class ImageDecoder(nnx.Module):
         blocks = self.deter_map(deter).reshape(deter.shape[0], self.blocks, height, width, -1)
         x = blocks.transpose(0, 2, 3, 1, 4).reshape(deter.shape[0], height, width, -1)
         x = x + self.stoch_map(self.stoch_in(flat_stoch)).reshape(x.shape)
-        x = jax.nn.silu(self.map_norm(x))
-        for index in reversed(range(1, len(self.group.stages))):
-            x = unfold(jax.nn.silu(getattr(self, f"norm{index}")(getattr(self, f"conv{index}")(x))))
-        image = unfold(jax.nn.sigmoid(self.output(x).astype(jnp.float32)))
-        return image[:, : self.group.size[0], : self.group.size[1]]
+        stages = [(f"conv{index}", f"norm{index}") for index in reversed(range(1, len(self.group.stages)))]
+        taps = {name: getattr(self, name).taps for name in [*(conv for conv, _ in stages), "output"]}
+
+        def enlarge(x: Array) -> Array:
+            x = jax.nn.silu(self.map_norm(x))
+            for conv, norm in stages:
+                x = unfold(jax.nn.silu(getattr(self, norm)(getattr(self, conv)(x, taps[conv]))))
+            return unfold(jax.nn.sigmoid(self.output(x, taps["output"]).astype(jnp.float32)))
+
+        return few_at_a_time(enlarge, x)[:, : self.group.size[0], : self.group.size[1]]
 
 
 def _vector_prediction(output: Float[Array, "*N W"], part: VectorSpec | DiscreteSpec) -> Prediction:

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dreamer.config import EncoderConfig
-from dreamer.nets.convolution import PooledConv
+from dreamer.nets.convolution import PooledConv, few_at_a_time
 from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, RMSNorm, symlog
 from dreamer.world.images import ImageGroup, group_images
@@ -62,9 +62,15 @@ class ImageEncoder(nnx.Module):
         """Tokens of images on [-0.5, 0.5], read out row by row."""
         (height, width), (padded_height, padded_width) = self.group.size, self.group.padded_size
         x = jnp.pad(image, ((0, 0), (0, padded_height - height), (0, padded_width - width), (0, 0)))
-        for index in range(len(self.group.stages)):
-            x = jax.nn.silu(getattr(self, f"norm{index}")(getattr(self, f"conv{index}")(x)))
-        return x.reshape(x.shape[0], -1)
+        stages = [(f"conv{index}", f"norm{index}") for index in range(len(self.group.stages))]
+        taps = {conv: getattr(self, conv).taps for conv, _ in stages}
+
+        def shrink(x: Array) -> Array:
+            for conv, norm in stages:
+                x = jax.nn.silu(getattr(self, norm)(getattr(self, conv)(x, taps[conv])))
+            return x.reshape(x.shape[0], -1)
+
+        return few_at_a_time(shrink, x)
 
 
 def _embed(value: Array, part: VectorSpec | DiscreteSpec) -> Float[Array, "*N W"]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dreamer.nets.convolution import Conv, PooledConv, UpsampleConv, convolve, max_pool, unfold
+from dreamer.nets import convolution
+from dreamer.nets.convolution import Conv, PooledConv, UpsampleConv, convolve, largest, unfold
 from dreamer.training.step import objective
+from dreamer.world.encoder import ImageEncoder
 from dreamer.world.images import group_images
 from envs.spaces import ImageSpec, VectorSpec
 from tests.model.tiny import ACTION, OBSERVATION, random_batch, tiny_definition
@@ -117,7 +121,7 @@ def test_pooled_convolution_is_exact(size: int, channels: int):
         return nnx.merge(graph, nnx.State(nnx.to_pure_dict(state) | {"kernel": kernel, "bias": bias}))(x)
 
     def plain(kernel, x):
-        return max_pool(convolve(x, kernel) + bias[None, None, None])
+        return nnx.max_pool(convolve(x, kernel) + bias[None, None, None], (2, 2), (2, 2))
 
     kernel = module.kernel[...]
     np.testing.assert_allclose(pooled(kernel, x), plain(kernel, x), atol=1e-5)
@@ -147,6 +151,40 @@ def test_gradients_of_a_convolution(size: int, channels: int, images: int):
             jax.grad(lambda *a, f=f: jnp.sum(f(*a) * weights), argument)(x, kernel) for f in (convolve, plain)
         )
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_gradient_of_the_largest_of_four():
+    """With all ties that four values can have, it is that of nested maxima."""
+    values = [jnp.asarray(column, jnp.float32) for column in zip(*itertools.product(range(3), repeat=4), strict=True)]
+    weights = jax.random.normal(jax.random.key(0), values[0].shape)
+
+    def nested(a, b, c, d):
+        return jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+
+    np.testing.assert_array_equal(largest(*values), nested(*values))
+    ours, theirs = (
+        jax.grad(lambda *v, f=f: jnp.sum(f(*v) * weights), (0, 1, 2, 3))(*values) for f in (largest, nested)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_few_images_at_a_time_are_the_same_function(monkeypatch: pytest.MonkeyPatch):
+    """In parts of eight and all at once: images, tokens and gradients."""
+    spec = {"image": ImageSpec(16, 16, 3)}
+    (group,) = group_images(spec, depth=2, multipliers=(2, 3)).values()
+    graph, state = nnx.split(ImageEncoder(group, kernel=5, rngs=nnx.Rngs(0)))
+    images = jax.random.uniform(jax.random.key(0), (24, 16, 16, 3))
+    weights = jax.random.normal(jax.random.key(1), (24, 4 * 4 * 6))
+
+    def loss(state, images):
+        return jnp.sum(nnx.merge(graph, state)(images) * weights)
+
+    results = []
+    for count in (8, 1, 24):
+        monkeypatch.setattr(convolution, "IMAGES_AT_A_TIME", count)
+        results.append(jax.value_and_grad(loss, (0, 1))(state, images))
+    for other in results[1:]:
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), results[0], other)
 
 
 def test_upsampling_convolution_is_exact():
