@@ -8,7 +8,7 @@ small image before it is enlarged.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -20,11 +20,10 @@ from jaxtyping import Array, Float, UInt8
 
 from dreamer.nets.init import Rngs, init_kernel
 from dreamer.nets.layers import along_last
+from dreamer.nets.parts import AT_A_TIME, KEPT
 
 FEW_PIXEL_CHANNELS = 4  # up to here, images are folded before they are convolved
 FEW_INPUTS = 16  # up to here, the gradient of a kernel is a matrix product of rows rather than a convolution
-IMAGES_AT_A_TIME = 8  # on a CPU
-CONVOLVED = "convolved"  # what `few_at_a_time` keeps for the backward pass
 
 
 class Conv(nnx.Module):
@@ -46,20 +45,12 @@ class Conv(nnx.Module):
 class PooledConv(Conv):
     """Convolution, then the maximum over windows of 2x2 pixels, which may as well be taken before the bias is added."""
 
-    @property
-    def taps(self) -> Float[Array, "Q Q I2 O2"]:
-        """The kernel as it is used: for few input channels that of a convolution on folded images."""
+    def __call__(self, x: Float[Array, "N H W I"]) -> Float[Array, "N H2 W2 O"]:
+        """Images of half the size; height and width must be even."""
         kernel = self.kernel[...]
-        return fold_kernel(kernel) if kernel.shape[2] <= FEW_PIXEL_CHANNELS else kernel
-
-    def __call__(self, x: Float[Array, "N H W I"], taps: Array | None = None) -> Float[Array, "N H2 W2 O"]:
-        """Images of half the size; height and width must be even. `taps`: computed before, for use in a loop."""
-        taps = self.taps if taps is None else taps
-        if x.shape[-1] <= FEW_PIXEL_CHANNELS:
-            pixels = jnp.split(convolve(fold(x), taps), 4, axis=-1)
-        else:
-            pixels = corners(convolve(x, taps))
-        return self.add_bias(checkpoint_name(largest(*pixels), CONVOLVED))
+        few = x.shape[-1] <= FEW_PIXEL_CHANNELS
+        maps = convolve(fold(x), fold_kernel(kernel)) if few else fold(convolve(x, kernel))
+        return self.add_bias(checkpoint_name(largest(*jnp.split(maps, 4, axis=-1)), KEPT))
 
 
 class UpsampleConv(Conv):
@@ -86,25 +77,8 @@ class UpsampleConv(Conv):
         What follows for each pixel by itself (norm, activation) is cheaper before: it runs through memory in order.
         `taps`: computed before, for use in a loop.
         """
-        maps = checkpoint_name(convolve(x, self.taps if taps is None else taps), CONVOLVED)
+        maps = checkpoint_name(convolve(x, self.taps if taps is None else taps), KEPT)
         return self.add_bias(maps.reshape(*x.shape[:3], 4, -1))
-
-
-def few_at_a_time(function: Callable[..., Array], *arrays: Array) -> Array:
-    """`function` of arrays `[N, ...]`, on a CPU a few images at a time.
-
-    What one layer leaves is still in the cache when the next one reads it. For the backward pass only what convolutions
-    found is kept; the rest is computed again, which is faster than to fetch it from memory.
-    """
-    number = arrays[0].shape[0]
-    count = math.gcd(number, IMAGES_AT_A_TIME)
-    if jax.default_backend() != "cpu" or count == number:
-        return function(*arrays)
-    part = jax.checkpoint(function, policy=jax.checkpoint_policies.save_only_these_names(CONVOLVED))
-    # Every part takes images from all over the batch, so that a batch that lies on several devices stays where it is.
-    parts = [array.reshape(count, -1, *array.shape[1:]).swapaxes(0, 1) for array in arrays]
-    results = jax.lax.map(lambda part_of: part(*part_of), parts)
-    return results.swapaxes(0, 1).reshape(number, *results.shape[2:])
 
 
 def fold(x: Float[Array, "N H W C"]) -> Float[Array, "N H2 W2 4C"]:
@@ -178,7 +152,7 @@ def _kernel_gradient_cpu(
     """A few images at a time, which stay in the cache: over a whole batch XLA is up to seven times slower."""
     rule = _kernel_gradient_of_rows if x.shape[-1] <= FEW_INPUTS else _kernel_gradient_as_convolution
     # The loop runs over the second axis, so that a batch that lies on several devices stays where it is.
-    parts = [part.reshape(math.gcd(x.shape[0], IMAGES_AT_A_TIME), -1, *part.shape[1:]) for part in (x, gradient)]
+    parts = [part.reshape(math.gcd(x.shape[0], AT_A_TIME), -1, *part.shape[1:]) for part in (x, gradient)]
 
     def add(index: Array, total: Array) -> Array:
         images, gradients = (jax.lax.dynamic_index_in_dim(part, index, axis=1, keepdims=False) for part in parts)
@@ -206,11 +180,6 @@ def _kernel_gradient_of_rows(x: Array, gradient: Array, size: int) -> Array:
     return jnp.stack([row.T @ flat for row in rows]).reshape(size, size, x.shape[-1], -1)
 
 
-def corners(x: Float[Array, "N H W C"]) -> list[Float[Array, "N H2 W2 C"]]:
-    """The four pixels of each window of 2x2."""
-    return [x[:, row::2, column::2] for row in range(2) for column in range(2)]
-
-
 @jax.custom_vjp
 def largest(a: Array, b: Array, c: Array, d: Array) -> Array:
     """The maximum of four, like nested `jnp.maximum`; its gradient needs one byte of each element, not the four."""
@@ -220,7 +189,7 @@ def largest(a: Array, b: Array, c: Array, d: Array) -> Array:
 def _largest_forward(a: Array, b: Array, c: Array, d: Array) -> tuple[Array, Array]:
     first, second = jnp.maximum(a, b), jnp.maximum(c, d)
     code = _compare(a, b) + 3 * _compare(c, d) + 9 * _compare(first, second)
-    return jnp.maximum(first, second), checkpoint_name(code, CONVOLVED)
+    return jnp.maximum(first, second), checkpoint_name(code, KEPT)
 
 
 def _largest_backward(code: Array, gradient: Array) -> tuple[Array, Array, Array, Array]:

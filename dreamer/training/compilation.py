@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -36,10 +37,25 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def compiler_options() -> dict[str, bool]:
-    """For the update: on a CPU operations run one after the other, each on all cores.
+@functools.cache
+def compiler_options() -> dict[str, bool | str]:
+    """For the update on a CPU, as far as this XLA knows them; both were measured (`experiments/benchmark/NOTES.md`).
 
-    Side by side they evict each other's operands from the cache: a 12m update took 3.9 seconds, in turn it takes 3.1
-    (`experiments/benchmark/NOTES.md`).
+    Operations run one after the other, each on all cores: side by side they evict each other's operands from the cache.
+    Convolutions are Eigen's, which use all cores, not YNNPACK's, which use one; from JAX 0.12 on so do YNNPACK's.
     """
-    return {"xla_cpu_enable_concurrency_optimized_scheduler": False} if jax.default_backend() == "cpu" else {}
+    if jax.default_backend() != "cpu":
+        return {}
+    options: dict[str, bool | str] = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+    if jax.__version_info__ < (0, 12):
+        options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+    return {name: value for name, value in options.items() if _accepts({name: value})}
+
+
+def _accepts(options: dict[str, bool | str]) -> bool:
+    """Options of XLA come and go; an unknown one would end every run."""
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except (jax.errors.JaxRuntimeError, ValueError):
+        return False
+    return True

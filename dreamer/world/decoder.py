@@ -12,10 +12,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dreamer.config import DecoderConfig
-from dreamer.nets.convolution import UpsampleConv, few_at_a_time, unfold
+from dreamer.nets.convolution import UpsampleConv, unfold
 from dreamer.nets.distributions import ImageMSE, OneHot, SymlogMSE
 from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm
+from dreamer.nets.parts import few_at_a_time
 from dreamer.types import Latent
 from dreamer.world.images import ImageGroup, group_images
 from envs.spaces import DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, vector_width

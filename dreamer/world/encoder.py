@@ -11,9 +11,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from dreamer.config import EncoderConfig
-from dreamer.nets.convolution import PooledConv, few_at_a_time
+from dreamer.nets.convolution import PooledConv
 from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, RMSNorm, symlog
+from dreamer.nets.parts import few_at_a_time
 from dreamer.world.images import ImageGroup, group_images
 from envs.spaces import DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, vector_width
 
@@ -43,7 +44,7 @@ class Encoder(nnx.Module):
         for name, group in self.groups.items():
             image = jnp.concatenate([observation[key] for key in group.keys], axis=-1)
             flat = image.reshape(-1, *image.shape[-3:]).astype(dtype) / 255 - 0.5
-            tokens.append(getattr(self, f"cnn_{name}")(flat).reshape(*image.shape[:-3], -1))
+            tokens.append(few_at_a_time(getattr(self, f"cnn_{name}"), flat).reshape(*image.shape[:-3], -1))
         return jnp.concatenate(tokens, axis=-1)
 
 
@@ -62,15 +63,9 @@ class ImageEncoder(nnx.Module):
         """Tokens of images on [-0.5, 0.5], read out row by row."""
         (height, width), (padded_height, padded_width) = self.group.size, self.group.padded_size
         x = jnp.pad(image, ((0, 0), (0, padded_height - height), (0, padded_width - width), (0, 0)))
-        stages = [(f"conv{index}", f"norm{index}") for index in range(len(self.group.stages))]
-        taps = {conv: getattr(self, conv).taps for conv, _ in stages}
-
-        def shrink(x: Array) -> Array:
-            for conv, norm in stages:
-                x = jax.nn.silu(getattr(self, norm)(getattr(self, conv)(x, taps[conv])))
-            return x.reshape(x.shape[0], -1)
-
-        return few_at_a_time(shrink, x)
+        for index in range(len(self.group.stages)):
+            x = jax.nn.silu(getattr(self, f"norm{index}")(getattr(self, f"conv{index}")(x)))
+        return x.reshape(x.shape[0], -1)
 
 
 def _embed(value: Array, part: VectorSpec | DiscreteSpec) -> Float[Array, "*N W"]:

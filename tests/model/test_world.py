@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dreamer.nets import convolution
+from dreamer.nets import parts
 from dreamer.nets.convolution import Conv, PooledConv, UpsampleConv, convolve, largest, unfold
 from dreamer.training.step import objective
 from dreamer.world.encoder import ImageEncoder
 from dreamer.world.images import group_images
-from envs.spaces import ImageSpec, VectorSpec
+from envs.spaces import ImageSpec, ObservationSpec, VectorSpec
 from tests.model.tiny import ACTION, OBSERVATION, random_batch, tiny_definition
 
 
@@ -170,18 +170,18 @@ def test_gradient_of_the_largest_of_four():
 
 def test_few_images_at_a_time_are_the_same_function(monkeypatch: pytest.MonkeyPatch):
     """In parts of eight and all at once: images, tokens and gradients."""
-    spec = {"image": ImageSpec(16, 16, 3)}
+    spec: ObservationSpec = {"image": ImageSpec(16, 16, 3)}
     (group,) = group_images(spec, depth=2, multipliers=(2, 3)).values()
     graph, state = nnx.split(ImageEncoder(group, kernel=5, rngs=nnx.Rngs(0)))
     images = jax.random.uniform(jax.random.key(0), (24, 16, 16, 3))
     weights = jax.random.normal(jax.random.key(1), (24, 4 * 4 * 6))
 
     def loss(state, images):
-        return jnp.sum(nnx.merge(graph, state)(images) * weights)
+        return jnp.sum(parts.few_at_a_time(nnx.merge(graph, state), images) * weights)
 
     results = []
     for count in (8, 1, 24):
-        monkeypatch.setattr(convolution, "IMAGES_AT_A_TIME", count)
+        monkeypatch.setattr(parts, "AT_A_TIME", count)
         results.append(jax.value_and_grad(loss, (0, 1))(state, images))
     for other in results[1:]:
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), results[0], other)
