@@ -46,7 +46,8 @@ ENVIRONMENTS = {
 
 
 @pytest.mark.parametrize(
-    "env", ["CartPole-v1", pytest.param("dmc_cartpole_swingup", marks=pytest.mark.slow), "atari100k_pong"]
+    "env",
+    ["CartPole-v1", *(pytest.param(env, marks=pytest.mark.slow) for env in ("dmc_cartpole_swingup", "atari100k_pong"))],
 )
 def test_resume_is_bitwise(env: str, tmp_path: Path):
     """The resumed run ends with the same parameters, optimizer, replay, latents, environment and random state."""
@@ -114,7 +115,15 @@ def wait_for_updates(run: Path, updates: int, process: subprocess.Popen) -> None
     raise AssertionError(f"no row with {updates} updates")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        # What each signal does is short to test, in tests/training/test_signals.py.
+        pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
+)
 def test_signals_save_and_resume(number: signal.Signals, code: int, tmp_path: Path):
     run = tmp_path / "run"
     arguments = ["--env", "CartPole-v1", *BASE, "--logdir", str(run), "--steps", "100k_agent"]

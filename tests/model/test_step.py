@@ -72,6 +72,7 @@ def test_lowers_for_every_platform(platform: str):
     assert len(exported.mlir_module_serialized) > 10_000
 
 
+@pytest.mark.slow
 def test_same_seed_same_parameters_bitwise():
     definition, batch = tiny_definition(), None
     results = []
