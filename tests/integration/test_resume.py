@@ -72,6 +72,7 @@ def test_resume_is_bitwise(env: str, tmp_path: Path):
     assert len(whole) >= 2 or env != "atari100k_pong"
 
 
+@pytest.mark.slow
 def test_several_environments_resume(tmp_path: Path):
     """The clock of the updates: it starts with 64 starts in 3 streams (step 114), then ticks every 4 steps."""
     arguments = ["--env", "CartPole-v1", *BASE, "--environment.num-envs", "3", "--logdir", str(tmp_path / "run")]
