@@ -133,7 +133,7 @@ def test_pooled_convolution_is_exact(size: int, channels: int):
 @pytest.mark.parametrize("channels", [3, 20])
 @pytest.mark.parametrize("images", [1, 3, 16, 20])
 def test_gradients_of_a_convolution(size: int, channels: int, images: int):
-    """A few images at a time, by rows or as a convolution: what JAX derives."""
+    """By rows or as a convolution: what JAX derives."""
     x = jax.random.normal(jax.random.key(0), (images, 6, 10, channels))
     kernel = jax.random.normal(jax.random.key(1), (size, size, channels, 5))
     weights = jax.random.normal(jax.random.key(2), (images, 6, 10, 5))
