@@ -170,6 +170,7 @@ class EnvConfig:
     workers: Literal["auto", "none", "spawn"] = "auto"  # processes for environments without a native vector form
     step_timeout: float = 120.0  # seconds until a worker process counts as hung
     max_restarts: int = 3  # failures of one environment within ten minutes that do not end the run
+    nonfinite: Literal["stop", "drop_episode", "zero"] = "stop"  # at a NaN or an infinity in reward or observation
 
 
 @dataclass(frozen=True)

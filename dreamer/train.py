@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 ADJUSTABLE = (  # may differ when a run is resumed
     *("steps", "log.", "checkpoint.", "logdir", "preset", "device", "mesh"),
-    *("environment.max_restarts", "environment.step_timeout", "optimizer.max_skipped"),
+    *("environment.max_restarts", "environment.step_timeout", "environment.nonfinite", "optimizer.max_skipped"),
 )
 FAULT = 1  # exit code
 STOPPING = "stopping: saves when the running update is done; a second Ctrl-C ends at once and saves nothing"

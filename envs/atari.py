@@ -31,7 +31,7 @@ def make_atari(name: str, *, seeds: list[int], settings: EnvSettings | Any) -> E
         return LoopEnvironment(
             [lambda seed: AtariSimulator(protocol, seed=seed, name=name)],
             seeds=seeds,
-            max_restarts=settings.max_restarts,
+            settings=settings,
         )
     env = AtariImages(native_vector_env(protocol, num_envs=len(seeds)), protocol)
     return VectorEnvironment(

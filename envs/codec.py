@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
+from envs.declared import Declaration
 from envs.environment import EnvironmentFault
 from envs.image import ImageLayout, image_layout, resize_bilinear, to_uint8
 from envs.spaces import (
@@ -75,16 +76,25 @@ class _Source(NamedTuple):
     path: Path
     space: Leaf
     layout: ImageLayout | None
+    declaration: Declaration
 
 
 class ObservationCodec:
     """Turns observations of a space into flat dicts of images, vectors and symbols.
 
+    Args:
+        space: of one environment's observations.
+        image_size: height and width of the images; None: as they come.
+        zero_nonfinite: take pixels that are NaN or infinite as 0 instead of refusing them.
+
     Attributes:
         spec: the kinds by key.
     """
 
-    def __init__(self, space: spaces.Space, *, image_size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, space: spaces.Space, *, image_size: tuple[int, int] | None = None, zero_nonfinite: bool = False
+    ) -> None:
+        self._zero_nonfinite = zero_nonfinite
         self.spec: ObservationSpec = {}
         self._sources: dict[str, _Source] = {}
         for path, leaf in leaves(space, what="observation").items():
@@ -95,7 +105,7 @@ class ObservationCodec:
             if key in self.spec:
                 raise EnvironmentFault(f"two observations are called {key!r} once flattened; rename one")
             self.spec[key] = part
-            self._sources[key] = _Source(path, leaf, layout)
+            self._sources[key] = _Source(path, leaf, layout, Declaration(leaf, key=key))
         if not self.spec:
             raise EnvironmentFault("the observation space is empty; give it at least one Box or Discrete space")
 
@@ -103,12 +113,13 @@ class ObservationCodec:
         """Convert observations with leading dimensions `lead`; every array is a fresh copy.
 
         Raises:
-            EnvironmentFault: if a shape or an image's values differ from what the space declares.
+            NonFinite: for a pixel that is NaN or infinite.
+            EnvironmentFault: if a shape, an image's values or a symbol differ from what the space declares.
         """
         return {key: self._encode_leaf(observation, key, lead) for key in self.spec}
 
     def _encode_leaf(self, observation: Any, key: str, lead: tuple[int, ...]) -> np.ndarray:
-        path, space, layout = self._sources[key]
+        path, space, layout, declaration = self._sources[key]
         for name in path:
             observation = observation[name]
         array, part = np.asarray(observation), self.spec[key]
@@ -117,7 +128,10 @@ class ObservationCodec:
                 f"observation {key!r} has shape {array.shape}, its space declares {(*lead, *space.shape)}"
             )
         if isinstance(part, ImageSpec) and layout is not None:
+            if self._zero_nonfinite and np.issubdtype(array.dtype, np.floating):
+                array = np.where(np.isfinite(array), array, 0)
             return resize_bilinear(to_uint8(array, layout, lead=lead, key=key), part)
+        declaration.compare(array)
         if isinstance(part, VectorSpec):
             return np.array(array, np.float32).reshape((*lead, part.size))
         return (array - first_class(space)).astype(np.int32).reshape((*lead, len(num_classes(space))))

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from typing_extensions import override
 
-from envs.spaces import ActionSpec, ImageSpec, ObservationSpec, Timestep, VectorSpec
+from envs.spaces import ActionSpec, ImageSpec, ObservationSpec, Timestep
 
 State = dict[str, np.ndarray]
 """A complete state as named arrays, storable without pickle."""
@@ -22,6 +22,10 @@ State = dict[str, np.ndarray]
 
 class EnvironmentFault(ValueError):  # noqa: N818 (`EnvironmentError` is Python's old name for OSError)
     """The environment or its description is at fault; the message names the thing and the remedy."""
+
+
+class NonFinite(EnvironmentFault):
+    """A reward or an observation is NaN or infinite."""
 
 
 class SimulatorCrash(EnvironmentFault):
@@ -46,6 +50,7 @@ class EnvSettings:
     workers: Literal["auto", "none", "spawn"] = "auto"
     step_timeout: float = 120.0  # seconds until a worker process counts as hung
     max_restarts: int = 3  # failures of one environment within ten minutes that do not end the run
+    nonfinite: Literal["stop", "drop_episode", "zero"] = "stop"  # at a NaN or an infinity in reward or observation
 
 
 class Transition(NamedTuple):
@@ -87,6 +92,10 @@ class Simulator(ABC):
 
     def begin(self, action: np.ndarray | None) -> None:  # noqa: B027 (a hint, which most ignore)
         """Announce the `step` that comes next, or a `reset` by None. Worker processes start at once."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for what `begin` started; False if it needs longer than that. Without workers there is no waiting."""
+        return True
 
     @abstractmethod
     def reset(self) -> dict[str, np.ndarray]:
@@ -212,9 +221,21 @@ class Environment(ABC):
     protocol: dict[str, Any]
     can_fork: bool = False
 
+    @property
+    def incidents(self) -> dict[str, int]:
+        """How often what went wrong since the start, for the log."""
+        return {}
+
     @abstractmethod
     def reset(self) -> Timestep:
         """Start an episode in every environment; all `is_first`."""
+
+    def begin(self, action: np.ndarray) -> None:  # noqa: B027 (a hint, which most ignore)
+        """Announce the `step` that comes next, so that there is something to do while it runs."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for what `begin` started; False if it needs longer than that. Without workers there is no waiting."""
+        return True
 
     @abstractmethod
     def step(self, action: np.ndarray) -> Timestep:
@@ -276,14 +297,3 @@ def observation_frame(observation: dict[str, np.ndarray], spec: ObservationSpec,
             image = observation[key][..., :3]
             return image if image.shape[-1] == 3 else np.repeat(image[..., :1], 3, axis=-1)
     raise EnvironmentFault(f'{name} has no image to show; give it `render_mode="rgb_array"` and a `render()` method')
-
-
-def check_finite(timestep: Timestep, spec: ObservationSpec, *, name: str) -> Timestep:
-    """Return the timestep, or raise `EnvironmentFault` naming the environment and key with a NaN or an infinity."""
-    arrays = {"reward": timestep.reward}
-    arrays |= {f"observation {key!r}": timestep.observation[key] for key in spec if isinstance(spec[key], VectorSpec)}
-    for label, array in arrays.items():
-        if not np.isfinite(array).all():
-            index = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise EnvironmentFault(f"{name}: the {label} of environment {index} is NaN or infinite; fix it in the env")
-    return timestep

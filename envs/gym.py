@@ -56,7 +56,9 @@ class GymSimulator(Simulator):
         self._env = env
         self._name = name
         self._seed: int | None = seed
-        self._observation_codec = ObservationCodec(env.observation_space, image_size=settings.image_size)
+        self._observation_codec = ObservationCodec(
+            env.observation_space, image_size=settings.image_size, zero_nonfinite=settings.nonfinite == "zero"
+        )
         self._action_codec = ActionCodec(env.action_space, bound=settings.action_bound)
         self._shown: dict[str, np.ndarray] = {}
         self.native_observation_space = env.observation_space

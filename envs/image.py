@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from envs.environment import EnvironmentFault
+from envs.environment import EnvironmentFault, NonFinite
 from envs.spaces import ImageSpec
 
 MIN_FLOAT_SIDE = 16  # pixels; a smaller floating Box is taken for a vector
@@ -74,10 +74,14 @@ def to_uint8(array: np.ndarray, layout: ImageLayout, *, lead: tuple[int, ...], k
     """Copy of images `[*lead, *box.shape]` as uint8 `[*lead, height, width, channels]`.
 
     Raises:
+        NonFinite: for a pixel that is NaN or infinite.
         EnvironmentFault: for values outside the declared bounds, which a cast to uint8 would wrap around.
     """
     if array.dtype != np.uint8 or layout.high != 255.0:
-        if not (array.min() >= 0 and array.max() <= layout.high):  # also catches NaN
+        if not np.isfinite(array).all():
+            place = np.argwhere(~np.isfinite(array))[0]
+            raise NonFinite(f"image {key!r} is {array[tuple(place)]} at index {', '.join(map(str, place))}")
+        if not (array.min() >= 0 and array.max() <= layout.high):
             raise EnvironmentFault(
                 f"image {key!r} has values {array.min()} to {array.max()}, outside its bounds 0..{layout.high:g}"
             )

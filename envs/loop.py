@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,14 +13,16 @@ from typing_extensions import override
 from envs.environment import (
     Environment,
     EnvironmentFault,
+    EnvSettings,
+    NonFinite,
     Simulator,
     SimulatorCrash,
     State,
     Transition,
-    check_finite,
 )
+from envs.nonfinite import NonFiniteGate
 from envs.restarts import Restarts
-from envs.spaces import Timestep
+from envs.spaces import Timestep, action_width
 
 Builder = Callable[[int], Simulator]  # from a seed
 
@@ -33,11 +36,17 @@ class LoopEnvironment(Environment):
     Args:
         builders: make a simulator from a seed; called again for a replacement.
         seeds: one for each.
-        max_restarts: failures of one simulator within ten minutes that are forgiven.
+        settings: `max_restarts` and `nonfinite` of them.
+        workers: `spawn` where the simulators have processes of their own, for the protocol.
     """
 
     def __init__(
-        self, builders: Sequence[Builder], *, seeds: Sequence[int], max_restarts: int, workers: str = "none"
+        self,
+        builders: Sequence[Builder],
+        *,
+        seeds: Sequence[int],
+        settings: EnvSettings | Any,
+        workers: str = "none",
     ) -> None:
         self._builders = list(builders)
         self._simulators: list[Simulator] = []
@@ -49,7 +58,7 @@ class LoopEnvironment(Environment):
         except BaseException:
             self.close()
             raise
-        self._restarts = [Restarts(limit=max_restarts, seed=seed) for seed in seeds]
+        self._restarts = [Restarts(limit=settings.max_restarts, seed=seed) for seed in seeds]
         first = self._simulators[0]
         self.num_envs = len(self._simulators)
         self.native_observation_space = first.native_observation_space
@@ -61,44 +70,86 @@ class LoopEnvironment(Environment):
         self.action_names = first.action_names
         self.protocol = first.protocol | {"num_envs": self.num_envs, "workers": workers}
         self.can_fork = all(simulator.can_fork for simulator in self._simulators)
+        self._gate = NonFiniteGate(settings.nonfinite, self.observation_spec, name=self.protocol["env"])
         self._ended = np.zeros(self.num_envs, bool)
+        self._has_begun = False
+
+    @property
+    @override
+    def incidents(self) -> dict[str, int]:
+        restarts = sum(record.total for record in self._restarts)
+        return {"restarts": restarts, "cut_episodes": self._gate.cut, "zeroed": self._gate.zeroed}
 
     @override
     def reset(self) -> Timestep:
-        self._ended = np.zeros(self.num_envs, bool)
-        none = np.zeros(self.num_envs, bool)
-        observations = [simulator.reset() for simulator in self._simulators]
-        return self._timestep(observations, np.zeros(self.num_envs), ~none, none, none)
+        self._ended = np.ones(self.num_envs, bool)
+        return self.step(np.zeros((self.num_envs, action_width(self.action_spec)), np.float32))
+
+    @override
+    def begin(self, action: np.ndarray) -> None:
+        for i, simulator in enumerate(self._simulators):
+            simulator.begin(None if self._ended[i] else action[i])
+        self._has_begun = True
+
+    @override
+    def wait(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        return all(simulator.wait(max(0.0, until - time.monotonic())) for simulator in self._simulators)
 
     @override
     def step(self, action: np.ndarray) -> Timestep:
-        is_first = self._ended
-        for i, simulator in enumerate(self._simulators):
-            simulator.begin(None if is_first[i] else action[i])
-        observations = []
-        rewards = np.zeros(self.num_envs)
-        terminated = np.zeros(self.num_envs, bool)
-        truncated = np.zeros(self.num_envs, bool)
-        for i in range(self.num_envs):
-            try:
-                observation, rewards[i], terminated[i], truncated[i] = self._advance(i, action[i], is_first=is_first[i])
-            except Exception as error:
-                if isinstance(error, EnvironmentFault) and not isinstance(error, SimulatorCrash):
-                    raise  # a broken contract is not mended by another try
-                observation, is_first[i] = self._replace(i, error, None if is_first[i] else action[i]), True
-            observations.append(observation)
-        self._ended = terminated | truncated
-        return self._timestep(observations, rewards, is_first, self._ended.copy(), terminated)
+        if not self._has_begun:
+            self.begin(action)
+        self._has_begun = False
+        results = [self._advance(i, action[i]) for i in range(self.num_envs)]
+        observations, is_first = [transition.observation for transition, _ in results], [first for _, first in results]
+        reward, terminated, truncated = (
+            np.array([transition[field] for transition, _ in results]) for field in (1, 2, 3)
+        )
+        timestep = Timestep(
+            {key: np.stack([single[key] for single in observations]) for key in self.observation_spec},
+            reward.astype(np.float32),
+            np.array(is_first),
+            terminated | truncated,
+            terminated,
+        )
+        for i in np.flatnonzero(self._gate.admit(timestep)):
+            self._cut(timestep, int(i))
+        self._ended = timestep.is_last.copy()
+        return timestep
 
-    def _advance(self, i: int, action: np.ndarray, *, is_first: bool) -> Transition:
-        simulator = self._simulators[i]
-        if is_first:
-            return Transition(simulator.reset(), 0.0, terminated=False, truncated=False)
-        return simulator.step(action)
+    def _advance(self, i: int, action: np.ndarray) -> tuple[Transition, bool]:
+        """One step of one simulator, or its reset; the second result says whether an episode begins."""
+        if self._ended[i]:
+            return self._begin_episode(i), True
+        try:
+            return self._simulators[i].step(action), False
+        except NonFinite as error:
+            self._gate.refuse(error, row=i, is_first=False)
+            return self._begin_episode(i), True
+        except Exception as error:
+            return _beginning(self._replace(i, error, action)), True
+
+    def _begin_episode(self, i: int) -> Transition:
+        try:
+            return _beginning(self._simulators[i].reset())
+        except Exception as error:
+            return _beginning(self._replace(i, error, None))
+
+    def _cut(self, timestep: Timestep, i: int) -> None:
+        """Puts the beginning of a new episode in the place of a step that must not be seen."""
+        self._ended[i] = True
+        begin, _ = self._advance(i, np.zeros(0))
+        for key, array in timestep.observation.items():
+            array[i] = begin.observation[key]
+        timestep.reward[i], timestep.is_first[i], timestep.is_last[i], timestep.is_terminal[i] = 0, True, False, False
+        self._gate.admit(timestep)
 
     def _replace(self, i: int, error: Exception, action: np.ndarray | None) -> dict[str, np.ndarray]:
         """Puts a new simulator in the place of one that failed; returns its first observation."""
         while True:
+            if isinstance(error, EnvironmentFault) and not isinstance(error, SimulatorCrash):
+                raise error  # a broken contract is not mended by another try
             seed = self._restarts[i].forgive(error, name=self.protocol["env"], index=i, action=action)
             with contextlib.suppress(Exception):
                 self._simulators[i].close()
@@ -108,18 +159,6 @@ class LoopEnvironment(Environment):
                 return self._simulators[i].reset()
             except Exception as next_error:
                 error, action = next_error, None
-
-    def _timestep(
-        self,
-        observations: list[dict[str, np.ndarray]],
-        rewards: np.ndarray,
-        is_first: np.ndarray,
-        is_last: np.ndarray,
-        is_terminal: np.ndarray,
-    ) -> Timestep:
-        observation = {key: np.stack([single[key] for single in observations]) for key in self.observation_spec}
-        timestep = Timestep(observation, rewards.astype(np.float32), is_first, is_last, is_terminal)
-        return check_finite(timestep, self.observation_spec, name=self.protocol["env"])
 
     @override
     def get_state(self) -> State:
@@ -154,3 +193,7 @@ class LoopEnvironment(Environment):
     def close(self) -> None:
         for simulator in self._simulators:
             simulator.close()
+
+
+def _beginning(observation: dict[str, np.ndarray]) -> Transition:
+    return Transition(observation, 0.0, terminated=False, truncated=False)

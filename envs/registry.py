@@ -62,7 +62,7 @@ def make(
     is_slow = suite == "gym" and num_envs > 1 and not is_cheap(name)
     if settings.workers == "spawn" or (settings.workers == "auto" and is_slow):
         return _spawn(build, seeds, settings)
-    return LoopEnvironment([build] * num_envs, seeds=seeds, max_restarts=settings.max_restarts)
+    return LoopEnvironment([build] * num_envs, seeds=seeds, settings=settings)
 
 
 def suite_of(name: str | Factory) -> str:
@@ -137,7 +137,7 @@ def _make_factory(factory: Factory, seeds: list[int], settings: EnvSettings | An
     if len({id(env) for env in envs}) < len(envs):
         raise EnvironmentFault(f"{_factory_name(factory)} returns the same environment twice; make a new one each call")
     builders = [_builder(env, factory, settings) for env in envs]
-    return LoopEnvironment(builders, seeds=seeds, max_restarts=settings.max_restarts)
+    return LoopEnvironment(builders, seeds=seeds, settings=settings)
 
 
 def _builder(env: Any, factory: Factory, settings: EnvSettings | Any) -> Callable[[int], Simulator]:
@@ -167,7 +167,7 @@ def _spawn(build: Callable[[int], Simulator], seeds: list[int], settings: EnvSet
     def in_worker(seed: int) -> Simulator:
         return WorkerSimulator(functools.partial(build, seed), step_timeout=settings.step_timeout)
 
-    return LoopEnvironment([in_worker] * len(seeds), seeds=seeds, max_restarts=settings.max_restarts, workers="spawn")
+    return LoopEnvironment([in_worker] * len(seeds), seeds=seeds, settings=settings, workers="spawn")
 
 
 def _factory_name(factory: Factory) -> str:

@@ -20,12 +20,15 @@ class Restarts:
     Args:
         limit: failures within ten minutes that are forgiven.
         seed: of the simulator that was made first.
+
+    Attributes:
+        total: restarts so far.
     """
 
     def __init__(self, *, limit: int, seed: int) -> None:
         self.limit, self.seed = limit, seed
         self._times: deque[float] = deque()
-        self._total = 0
+        self.total = 0
 
     def forgive(self, error: Exception, *, name: str, index: int, action: np.ndarray | None) -> int:
         """Tell of a failure on stderr; returns the seed of the simulator that takes the place.
@@ -48,8 +51,8 @@ class Restarts:
                 f"{who}; that was failure {len(self._times)} within {WINDOW_SECONDS / 60:.0f} minutes. Mend the "
                 "environment, or allow more: --environment.max-restarts"
             ) from error
-        self._total += 1
-        self.seed = int(np.random.SeedSequence([self.seed, self._total]).generate_state(1)[0] >> 1)
+        self.total += 1
+        self.seed = int(np.random.SeedSequence([self.seed, self.total]).generate_state(1)[0] >> 1)
         print(
             f"WARNING: {who}; started anew with seed {self.seed}, its episode counts as cut "
             f"({len(self._times)} of {self.limit} restarts in {WINDOW_SECONDS / 60:.0f} minutes)",

@@ -10,7 +10,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from typing_extensions import override
 
 from envs.codec import ActionCodec, ObservationCodec
-from envs.environment import Environment, EnvironmentFault, EnvSettings, check_finite, observation_frame
+from envs.environment import Environment, EnvironmentFault, EnvSettings, NonFinite, observation_frame
+from envs.nonfinite import NonFiniteGate
 from envs.spaces import Timestep
 
 UNSEEN_START = (
@@ -43,7 +44,11 @@ class VectorEnvironment(Environment):
         self._seed: Any = seed
         self._mode = autoreset_mode(env)
         self._can_reset_part = self._mode is AutoresetMode.DISABLED or _knows_reset_mask(env)
-        self._observation_codec = ObservationCodec(env.single_observation_space, image_size=settings.image_size)
+        self._observation_codec = ObservationCodec(
+            env.single_observation_space,
+            image_size=settings.image_size,
+            zero_nonfinite=settings.nonfinite == "zero",
+        )
         self._action_codec = ActionCodec(env.single_action_space, bound=settings.action_bound)
         self.num_envs = env.num_envs
         self.native_observation_space = env.single_observation_space
@@ -57,9 +62,15 @@ class VectorEnvironment(Environment):
         if self._mode is AutoresetMode.SAME_STEP and not self._can_reset_part and env.num_envs > 1:
             self.protocol["autoreset"] = UNSEEN_START
             warnings.warn(UNSEEN_START, stacklevel=2)
+        self._gate = NonFiniteGate(settings.nonfinite, self.observation_spec, name=self.protocol["env"])
         self._ended = np.zeros(self.num_envs, bool)
         self._shown: dict[str, np.ndarray] = {}  # the last observation, for `render`
         self._next: dict[str, np.ndarray] = {}  # the same, but after the reset where a SAME_STEP episode ended
+
+    @property
+    @override
+    def incidents(self) -> dict[str, int]:
+        return {"cut_episodes": self._gate.cut, "zeroed": self._gate.zeroed}
 
     @override
     def reset(self) -> Timestep:
@@ -88,7 +99,9 @@ class VectorEnvironment(Environment):
         if self._mode is AutoresetMode.SAME_STEP and self._ended.any():
             self._next, encoded = encoded, self._with_final(encoded, info)
         reward = np.where(is_first, 0.0, np.asarray(reward, np.float64))
-        return self._timestep(encoded, reward, is_first, self._ended.copy(), terminated)
+        timestep = self._timestep(encoded, reward, is_first, self._ended.copy(), terminated)
+        self._ended = timestep.is_last.copy()
+        return timestep
 
     def _timestep(
         self,
@@ -98,9 +111,33 @@ class VectorEnvironment(Environment):
         is_last: np.ndarray,
         is_terminal: np.ndarray,
     ) -> Timestep:
-        self._shown = observation
         timestep = Timestep(observation, reward.astype(np.float32), is_first, is_last, is_terminal)
-        return check_finite(timestep, self.observation_spec, name=self.protocol["env"])
+        cut = self._gate.admit(timestep)
+        if cut.any():
+            timestep = self._begin_again(timestep, cut)
+        self._shown = timestep.observation
+        return timestep
+
+    def _begin_again(self, timestep: Timestep, cut: np.ndarray) -> Timestep:
+        """Puts the beginnings of new episodes in the place of steps that must not be seen."""
+        if not self._can_reset_part:
+            raise NonFinite(
+                f"{self.protocol['env']} cannot reset one of its environments, so its episode cannot be dropped; build "
+                "it with autoreset_mode=DISABLED, or choose --environment.nonfinite zero"
+            )
+        begun = self._encode(self._reset_part(cut))
+        observation = {key: np.array(array) for key, array in timestep.observation.items()}
+        for key, array in observation.items():
+            array[cut] = begun[key][cut]
+        again = Timestep(
+            observation,
+            np.where(cut, np.float32(0), timestep.reward),
+            timestep.is_first | cut,
+            timestep.is_last & ~cut,
+            timestep.is_terminal & ~cut,
+        )
+        self._gate.admit(again)
+        return again
 
     def _decode(self, action: np.ndarray) -> Any:
         return self._action_codec.decode(action)

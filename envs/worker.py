@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import pickle
 import signal
 import sys
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -19,12 +21,12 @@ import numpy as np
 from gymnasium import spaces
 from typing_extensions import override
 
-from envs.environment import EnvironmentFault, Simulator, SimulatorCrash, Transition
+from envs.environment import EnvironmentFault, NonFinite, Simulator, SimulatorCrash, Transition
 from envs.spaces import ActionSpec, ObservationSpec
 
 HOME = str(Path(__file__).resolve().parent.parent)  # the folder that holds our `envs` package
 START_SECONDS = 180.0  # imports and the making of a large simulator
-FAULT, CRASH, RESULT = "fault", "crash", "result"
+FAULT, CRASH, NONFINITE, RESULT = "fault", "crash", "nonfinite", "result"
 
 
 class Description(NamedTuple):
@@ -55,7 +57,7 @@ class WorkerSimulator(Simulator):
     """
 
     def __init__(self, factory: Callable[[], Simulator], *, step_timeout: float) -> None:
-        self._step_timeout, self._has_begun = step_timeout, False
+        self._step_timeout, self._has_begun, self._deadline = step_timeout, False, math.inf
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         try:
@@ -71,7 +73,7 @@ class WorkerSimulator(Simulator):
 
     @override
     def wait_until_ready(self) -> None:
-        description: Description = self._receive(START_SECONDS)
+        description: Description = self._receive(START_SECONDS, allowed=START_SECONDS)
         for name, value in description._asdict().items():
             setattr(self, name, value)
 
@@ -80,6 +82,13 @@ class WorkerSimulator(Simulator):
         with contextlib.suppress(SimulatorCrash):  # whoever waits for the answer will hear of it
             self._send("reset") if action is None else self._send("step", action)
             self._has_begun = True
+
+    @override
+    def wait(self, seconds: float) -> bool:
+        left = self._deadline - time.monotonic()  # `step` and `reset` say what it means that this is over
+        with contextlib.suppress(OSError):
+            return not self._has_begun or self._connection.poll(max(0.0, min(seconds, left))) or left <= seconds
+        return True
 
     @override
     def reset(self) -> dict[str, np.ndarray]:
@@ -105,19 +114,21 @@ class WorkerSimulator(Simulator):
         if not self._has_begun:
             self._send(method, *arguments)
         self._has_begun = False
-        return self._receive(self._step_timeout)
+        return self._receive(max(0.0, self._deadline - time.monotonic()), allowed=self._step_timeout)
 
     def _send(self, method: str, *arguments: Any) -> None:
+        self._deadline = time.monotonic() + self._step_timeout
         try:
             self._connection.send((method, arguments))
         except OSError as error:
             raise SimulatorCrash(self._obituary()) from error
 
-    def _receive(self, timeout: float) -> Any:
+    def _receive(self, timeout: float, *, allowed: float) -> Any:
+        """Waits `timeout` more seconds of those that are allowed."""
         try:
             if not self._connection.poll(timeout):
                 self._kill()
-                raise SimulatorCrash(f"gave no answer within {timeout:g} s and was killed (--environment.step-timeout)")
+                raise SimulatorCrash(f"gave no answer within {allowed:g} s and was killed (--environment.step-timeout)")
             kind, value = self._connection.recv()
         except (EOFError, OSError) as error:
             raise SimulatorCrash(self._obituary()) from error
@@ -125,6 +136,8 @@ class WorkerSimulator(Simulator):
             raise EnvironmentFault(value)
         if kind == CRASH:
             raise SimulatorCrash(value)
+        if kind == NONFINITE:
+            raise NonFinite(value)
         return value
 
     def _obituary(self) -> str:
@@ -146,7 +159,11 @@ def _serve(connection: Connection, pickled: bytes) -> None:
         connection.send((RESULT, Description(*(getattr(simulator, name) for name in Description._fields))))
         while (request := connection.recv())[0] != "close":
             method, arguments = request
-            connection.send((RESULT, getattr(simulator, method)(*arguments)))
+            try:
+                answer = RESULT, getattr(simulator, method)(*arguments)
+            except NonFinite as error:  # of this step only
+                answer = NONFINITE, str(error)
+            connection.send(answer)
         simulator.close()
     except (EOFError, BrokenPipeError):  # the trainer is gone
         return

@@ -44,8 +44,23 @@ class TrainRatio:
             return 1
         self._credit += (agent_steps - self._agent_steps) * self._gain
         self._agent_steps = agent_steps
-        due, self._credit = divmod(self._credit, self._cost)
+        due = max(0, self._credit // self._cost)  # negative after updates that were made ahead
+        self._credit -= due * self._cost
         return due
+
+    def make_ahead(self, *, max_steps: int) -> bool:
+        """Takes one update that is not due yet; later calls of `updates_due` give one less.
+
+        Args:
+            max_steps: agent steps from now within which it has to become due.
+
+        Returns:
+            Whether there is such an update.
+        """
+        if self._agent_steps is None or self._credit - self._cost < -max_steps * self._gain:
+            return False
+        self._credit -= self._cost
+        return True
 
     def state(self) -> dict[str, Any]:
         """The clock and the remainder, as JSON."""

@@ -14,6 +14,7 @@ from dreamer.types import CompactLatent
 from envs.spaces import Timestep
 
 POLICY_KEY = 0x706F6C69  # sub-seed of the policy's randomness
+PATIENCE, GLANCE = 2.0, 0.05  # seconds until an environment is slow, and between looks at one that is
 TIMESTEP, EPISODE, ENVIRONMENT = "timestep/", "episode/", "environment/"  # prefixes in a checkpoint
 
 
@@ -25,6 +26,19 @@ class Environment(Protocol):
 
     def reset(self) -> Timestep:
         """Start episodes."""
+        ...
+
+    @property
+    def incidents(self) -> dict[str, int]:
+        """What went wrong so far."""
+        ...
+
+    def begin(self, action: np.ndarray) -> None:
+        """Announce a step."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for it, at most so long; whether it is there."""
         ...
 
     def step(self, action: np.ndarray) -> Timestep:
@@ -74,8 +88,14 @@ class Collector:
         self._scores = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, np.int64)
 
-    def step(self, params: Params, sink: Sink) -> list[Episode]:
-        """One step of every environment: choose actions, store what was seen, act. Returns the episodes that ended."""
+    def step(self, params: Params, sink: Sink, *, meanwhile: Callable[[], bool]) -> list[Episode]:
+        """One step of every environment: choose actions, store what was seen, act. Returns the episodes that ended.
+
+        Args:
+            params: of the policy.
+            sink: gets the steps.
+            meanwhile: called again and again while an environment is slow; False: wait no longer, the run ends.
+        """
         timestep = self._env.reset() if self._timestep is None else self._timestep
         ended = self._count(timestep)
         self.carry, action, latent = self._policy_step(
@@ -84,6 +104,12 @@ class Collector:
         host_action, host_latent = jax.device_get((action, latent))  # one wait for the device per step
         sink.add(timestep, action=host_action, latent=host_latent)
         self._timestep, self.num_steps = None, self.num_steps + 1  # if the step fails, the next one begins with a reset
+        self._env.begin(host_action)
+        patience = PATIENCE
+        while not self._env.wait(patience):
+            if not meanwhile():
+                return ended
+            patience = GLANCE
         self._timestep = self._env.step(host_action)
         return ended
 

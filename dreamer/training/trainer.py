@@ -32,6 +32,7 @@ from envs.spaces import ImageSpec, action_width
 
 REPLAY = "replay/"  # prefix in a checkpoint
 VIDEO_KEY = 0x76696465  # sub-seed
+AHEAD_STEPS = 1000  # agent steps whose updates may be made while an environment hangs
 
 
 class Schedule(NamedTuple):
@@ -102,7 +103,7 @@ class Trainer:
         progress.phase("compiling")
         try:
             while self.counters.agent_steps < self._schedule.total_steps and not stop():
-                self._act(progress)
+                self._act(progress, stop=stop)
                 self._learn(progress, stop=stop)
                 now = time.monotonic()
                 if now - logged >= self._config.log.every_seconds:
@@ -178,9 +179,11 @@ class Trainer:
         lines = [f"resumed at {self.counters.agent_steps:,} agent steps with {report.steps:,} steps of replay"]
         return "\n".join([*lines, *report.lost])
 
-    def _act(self, progress: Progress) -> None:
+    def _act(self, progress: Progress, *, stop: Callable[[], bool]) -> None:
         try:
-            episodes = self._collector.step(self._acting, self._stream)
+            episodes = self._collector.step(
+                self._acting, self._stream, meanwhile=lambda: self._work_ahead(progress, stop=stop)
+            )
         except Exception:  # the environment's; what was learned until here is worth keeping
             self._try_to_save(progress)
             raise
@@ -199,10 +202,7 @@ class Trainer:
             return
         updates = self._ratio.updates_due(self.counters.agent_steps)
         for _ in range(updates):
-            progress.phase("training" if self._learner.metrics else "compiling")
-            self._learner.update()
-            self.counters = self.counters._replace(updates=self._learner.updates)
-            progress.update(self.counters)
+            self._update(progress)
         if updates:
             self._acting = self._placement.on_one_device(self._learner.state.params)
         if self._learner.metrics:
@@ -210,6 +210,20 @@ class Trainer:
         if self._config.log.video_every and self.counters.updates >= self._next_video and not stop():
             self._next_video = self._video_after(self.counters.updates)
             self._record_video()
+
+    def _update(self, progress: Progress) -> None:
+        progress.phase("training" if self._learner.metrics else "compiling")
+        self._learner.update()
+        self.counters = self.counters._replace(updates=self._learner.updates)
+        progress.update(self.counters)
+
+    def _work_ahead(self, progress: Progress, *, stop: Callable[[], bool]) -> bool:
+        """An environment hangs: makes an update that would be due soon after. False: do not wait for it."""
+        if self._stream.ready and not stop() and self._ratio.make_ahead(max_steps=AHEAD_STEPS):
+            self._update(progress)
+            self._acting = self._placement.on_one_device(self._learner.state.params)
+        progress.phase("waiting for the environment")
+        return not stop()
 
     def _keep_refused(self, error: NonFiniteError) -> None:
         """Writes the batch that could not be learned from, as plain arrays, and completes the message."""
@@ -230,6 +244,7 @@ class Trainer:
         assert self._log is not None
         metrics = {name: float(value) for name, value in jax.device_get(self._learner.metrics).items()}
         metrics |= {"replay/steps": self._stream.num_steps, "memory/resident_gb": resident_bytes() / 1e9}
+        metrics |= {f"environment/{name}": count for name, count in self._env.incidents.items()}
         self._log.scalars(self.counters, metrics)
 
     def _video_after(self, updates: int) -> int:

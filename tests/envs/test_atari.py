@@ -18,7 +18,9 @@ from envs.vector import VectorEnvironment
 
 def single(name, *, seed=7, **settings):
     protocol = atari_protocol(name, EnvSettings(**settings))
-    return LoopEnvironment([lambda seed: AtariSimulator(protocol, seed=seed, name=name)], seeds=[seed], max_restarts=0)
+    return LoopEnvironment(
+        [lambda seed: AtariSimulator(protocol, seed=seed, name=name)], seeds=[seed], settings=EnvSettings()
+    )
 
 
 def native(name, *, seed=7, **settings):

@@ -110,7 +110,7 @@ def maker(kind: type[Faulty], world):
         def build(seed: int) -> GymSimulator:
             return GymSimulator(world(), name=world.__name__, seed=seed, settings=EnvSettings())
 
-        return kind([build] * num_envs, seeds=env_seeds(seed, num_envs), max_restarts=0)
+        return kind([build] * num_envs, seeds=env_seeds(seed, num_envs), settings=EnvSettings())
 
     return make
 
