@@ -33,14 +33,18 @@ def make_atari(name: str, *, seeds: list[int], settings: EnvSettings | Any) -> E
             seeds=seeds,
             settings=settings,
         )
-    env = AtariImages(native_vector_env(protocol, num_envs=len(seeds)), protocol)
+
+    def native() -> VectorEnv:
+        return AtariImages(native_vector_env(protocol, num_envs=len(seeds)), protocol)
+
     return VectorEnvironment(
-        env,
+        native(),
         seed=np.array(seeds),
-        settings=EnvSettings(),
+        settings=EnvSettings(max_restarts=settings.max_restarts, step_timeout=settings.step_timeout),
         protocol=printed_protocol(protocol, name) | {"workers": "threads of ale-py"},
         action_repeat=protocol.action_repeat,
         action_names=action_names(protocol),
+        remake=native,
     )
 
 

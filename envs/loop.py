@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
+from envs.alarm import Alarm
 from envs.environment import (
     Environment,
     EnvironmentFault,
@@ -36,7 +37,7 @@ class LoopEnvironment(Environment):
     Args:
         builders: make a simulator from a seed; called again for a replacement.
         seeds: one for each.
-        settings: `max_restarts` and `nonfinite` of them.
+        settings: `max_restarts`, `nonfinite` and `step_timeout` of them.
         workers: `spawn` where the simulators have processes of their own, for the protocol.
     """
 
@@ -55,10 +56,12 @@ class LoopEnvironment(Environment):
                 self._simulators.append(build(seed))
             for simulator in self._simulators:
                 simulator.wait_until_ready()
+                require_alike(simulator, self._simulators[0])
         except BaseException:
             self.close()
             raise
         self._restarts = [Restarts(limit=settings.max_restarts, seed=seed) for seed in seeds]
+        self._alarm = contextlib.nullcontext() if workers == "spawn" else Alarm(settings.step_timeout)
         first = self._simulators[0]
         self.num_envs = len(self._simulators)
         self.native_observation_space = first.native_observation_space
@@ -101,6 +104,7 @@ class LoopEnvironment(Environment):
         if not self._has_begun:
             self.begin(action)
         self._has_begun = False
+        self._gate.steps += 1
         results = [self._advance(i, action[i]) for i in range(self.num_envs)]
         observations, is_first = [transition.observation for transition, _ in results], [first for _, first in results]
         reward, terminated, truncated = (
@@ -123,7 +127,8 @@ class LoopEnvironment(Environment):
         if self._ended[i]:
             return self._begin_episode(i), True
         try:
-            return self._simulators[i].step(action), False
+            with self._alarm:
+                return self._simulators[i].step(action), False
         except NonFinite as error:
             self._gate.refuse(error, row=i, is_first=False)
             return self._begin_episode(i), True
@@ -132,7 +137,8 @@ class LoopEnvironment(Environment):
 
     def _begin_episode(self, i: int) -> Transition:
         try:
-            return _beginning(self._simulators[i].reset())
+            with self._alarm:
+                return _beginning(self._simulators[i].reset())
         except Exception as error:
             return _beginning(self._replace(i, error, None))
 
@@ -149,14 +155,17 @@ class LoopEnvironment(Environment):
         """Puts a new simulator in the place of one that failed; returns its first observation."""
         while True:
             if isinstance(error, EnvironmentFault) and not isinstance(error, SimulatorCrash):
-                raise error  # a broken contract is not mended by another try
+                name = self.protocol["env"]  # a broken contract is not mended by another try
+                raise type(error)(f"{name}: environment {i}: {error}") from error
             seed = self._restarts[i].forgive(error, name=self.protocol["env"], index=i, action=action)
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), self._alarm:
                 self._simulators[i].close()
             try:
                 self._simulators[i] = self._builders[i](seed)
                 self._simulators[i].wait_until_ready()
-                return self._simulators[i].reset()
+                require_alike(self._simulators[i], self)
+                with self._alarm:
+                    return self._simulators[i].reset()
             except Exception as next_error:
                 error, action = next_error, None
 
@@ -197,3 +206,17 @@ class LoopEnvironment(Environment):
 
 def _beginning(observation: dict[str, np.ndarray]) -> Transition:
     return Transition(observation, 0.0, terminated=False, truncated=False)
+
+
+def require_alike(simulator: Simulator, first: Simulator | Environment) -> None:
+    """Refuses a simulator that differs from the first one: they share a network and a replay.
+
+    Raises:
+        EnvironmentFault: the message names the parts that differ.
+    """
+    for kind in ("observation", "action"):
+        wanted, got = getattr(first, f"{kind}_spec"), getattr(simulator, f"{kind}_spec")
+        keys = sorted(key for key in wanted | got if wanted.get(key) != got.get(key))
+        if keys:
+            differ = "; ".join(f"{key!r} is {got.get(key)} instead of {wanted.get(key)}" for key in keys)
+            raise EnvironmentFault(f"all environments need the same {kind}s, but one has others: {differ}")

@@ -30,6 +30,7 @@ class NonFiniteGate:
         name: of the environment.
 
     Attributes:
+        steps: of the environment so far, counted by it, for the messages.
         cut: episodes that were cut.
         zeroed: arrays in which values became 0.
     """
@@ -38,6 +39,7 @@ class NonFiniteGate:
         self._policy, self._name = policy, name
         self._vectors = [key for key, part in spec.items() if isinstance(part, VectorSpec)]
         self._has_warned_of_extremes = False
+        self.steps = -1  # the first is a reset
         self.cut = self.zeroed = 0
 
     def admit(self, timestep: Timestep) -> np.ndarray:
@@ -72,7 +74,7 @@ class NonFiniteGate:
         Raises:
             NonFinite: as `admit`.
         """
-        what = f"{self._name}: environment {row}: {error}"
+        what = f"{self._name}: environment {row}, step {self.steps:,}: {error}"
         if self._policy != "drop_episode" or is_first:
             remedy = "" if is_first else ", or choose --environment.nonfinite drop_episode or zero"
             raise NonFinite(f"{what}; mend the environment{remedy}") from error
@@ -81,7 +83,10 @@ class NonFiniteGate:
 
     def _zero(self, array: np.ndarray, row: int, label: str) -> None:
         self.zeroed += 1
-        _tell(self.zeroed, f"{self._name}: environment {row}: the {label} is {_first(array[row])}; taken as 0")
+        _tell(
+            self.zeroed,
+            f"{self._name}: environment {row}, step {self.steps:,}: the {label} is {_first(array[row])}; taken as 0",
+        )
         array[row] = np.where(np.isfinite(array[row]), array[row], 0)
 
     def _warn_of_extremes(self, reward: np.ndarray) -> None:

@@ -158,7 +158,9 @@ def _make_vector(
     for field in ("action_repeat", "max_episode_steps"):
         if getattr(settings, field) is not None:
             raise EnvironmentFault(f"{field} cannot be added to a vector environment; build it in, in your factory")
-    return VectorEnvironment(env, seed=seeds[0], settings=settings, protocol={"env": _factory_name(factory)})
+    return VectorEnvironment(
+        env, seed=seeds[0], settings=settings, protocol={"env": _factory_name(factory)}, remake=factory
+    )
 
 
 def _spawn(build: Callable[[int], Simulator], seeds: list[int], settings: EnvSettings | Any) -> Environment:

@@ -15,7 +15,7 @@ WINDOW_SECONDS = 600.0
 
 
 class Restarts:
-    """Counts the failures of one simulator.
+    """Counts the failures of one simulator, or of a vector environment as a whole (index None).
 
     Args:
         limit: failures within ten minutes that are forgiven.
@@ -30,7 +30,7 @@ class Restarts:
         self._times: deque[float] = deque()
         self.total = 0
 
-    def forgive(self, error: Exception, *, name: str, index: int, action: np.ndarray | None) -> int:
+    def forgive(self, error: Exception, *, name: str, index: int | None, action: np.ndarray | None) -> int:
         """Tell of a failure on stderr; returns the seed of the simulator that takes the place.
 
         Raises:
@@ -45,7 +45,8 @@ class Restarts:
         if not told:
             traceback.print_exception(error)
         doing = "at its reset" if action is None else f"at action {np.array2string(action, precision=3, threshold=20)}"
-        who = f"{name}: environment {index} (seed {self.seed}) {what}, {doing}"
+        which = "" if index is None else f"environment {index} "
+        who = f"{name}: {which}(seed {self.seed}) {what}, {doing}"
         if len(self._times) > self.limit:
             raise EnvironmentFault(
                 f"{who}; that was failure {len(self._times)} within {WINDOW_SECONDS / 60:.0f} minutes. Mend the "

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from typing_extensions import override
 
+from envs.alarm import Alarm
 from envs.codec import ActionCodec, ObservationCodec
-from envs.environment import Environment, EnvironmentFault, EnvSettings, NonFinite, observation_frame
+from envs.environment import (
+    Environment,
+    EnvironmentFault,
+    EnvSettings,
+    NonFinite,
+    SimulatorCrash,
+    env_seeds,
+    observation_frame,
+)
 from envs.nonfinite import NonFiniteGate
+from envs.restarts import Restarts
 from envs.spaces import Timestep
 
 UNSEEN_START = (
@@ -28,6 +40,8 @@ class VectorEnvironment(Environment):
     nothing of an episode is lost. A SAME_STEP environment outside gymnasium and ale-py need not know `reset_mask`: with
     several environments, its reset then shows the observation after one unseen step, which
     `protocol["autoreset"]` says.
+
+    With `remake`, all of it is made again when it raises, hangs or loses a worker; every open episode is cut then.
     """
 
     def __init__(
@@ -39,8 +53,12 @@ class VectorEnvironment(Environment):
         protocol: dict[str, Any],
         action_repeat: int = 1,
         action_names: list[str] | None = None,
+        remake: Callable[[], VectorEnv] | None = None,
     ) -> None:
         self._env = env
+        self._remake = remake
+        self._restarts = Restarts(limit=settings.max_restarts, seed=int(np.ravel(seed)[0]))
+        self._alarm = Alarm(settings.step_timeout)
         self._seed: Any = seed
         self._mode = autoreset_mode(env)
         self._can_reset_part = self._mode is AutoresetMode.DISABLED or _knows_reset_mask(env)
@@ -70,18 +88,49 @@ class VectorEnvironment(Environment):
     @property
     @override
     def incidents(self) -> dict[str, int]:
-        return {"cut_episodes": self._gate.cut, "zeroed": self._gate.zeroed}
+        return {"restarts": self._restarts.total, "cut_episodes": self._gate.cut, "zeroed": self._gate.zeroed}
 
     @override
     def reset(self) -> Timestep:
+        try:
+            return self._reset()
+        except Exception as error:
+            return self._start_anew(error, None)
+
+    @override
+    def step(self, action: np.ndarray) -> Timestep:
+        try:
+            return self._step(action)
+        except Exception as error:
+            return self._start_anew(error, action)
+
+    def _start_anew(self, error: Exception, action: np.ndarray | None) -> Timestep:
+        """Makes all of it again after a failure; every open episode is cut."""
+        while True:
+            is_contract = isinstance(error, EnvironmentFault) and not isinstance(error, SimulatorCrash)
+            if is_contract or self._remake is None:
+                raise error  # a broken contract is not mended by another try
+            seed = self._restarts.forgive(error, name=self.protocol["env"], index=None, action=action)
+            self._seed = env_seeds(seed, self.num_envs)
+            with contextlib.suppress(Exception), self._alarm:
+                if getattr(self._env.unwrapped, "processes", None):
+                    self._end_workers()  # one that hangs would keep `close` waiting
+                else:
+                    self._env.close()
+            try:
+                self._env = self._remake()
+                return self._reset()
+            except Exception as next_error:
+                error, action = next_error, None
+
+    def _reset(self) -> Timestep:
         observation, _ = self._call("reset", seed=self._seed)
         self._seed = None
         self._ended = np.zeros(self.num_envs, bool)
         none = np.zeros(self.num_envs, bool)
         return self._timestep(self._encode(observation), np.zeros(self.num_envs), ~none, none, none)
 
-    @override
-    def step(self, action: np.ndarray) -> Timestep:
+    def _step(self, action: np.ndarray) -> Timestep:
         is_first, none = self._ended, np.zeros(self.num_envs, bool)
         if is_first.all() and self._mode is AutoresetMode.SAME_STEP:  # nobody waits: just show the reset
             self._ended = none
@@ -112,6 +161,7 @@ class VectorEnvironment(Environment):
         is_terminal: np.ndarray,
     ) -> Timestep:
         timestep = Timestep(observation, reward.astype(np.float32), is_first, is_last, is_terminal)
+        self._gate.steps += 1
         cut = self._gate.admit(timestep)
         if cut.any():
             timestep = self._begin_again(timestep, cut)
@@ -165,12 +215,12 @@ class VectorEnvironment(Environment):
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call the vector environment; a broken pipe becomes a sentence that names the dead worker."""
         try:
-            return getattr(self._env, method)(*args, **kwargs)
+            with self._alarm:
+                return getattr(self._env, method)(*args, **kwargs)
         except (BrokenPipeError, ConnectionResetError, EOFError) as error:
-            dead = self._end_workers()
-            raise EnvironmentFault(
-                f"{self.protocol['env']}: worker {', '.join(dead) or 'unknown'} died during {method}; "
-                "exit code -9 mostly means that memory ran out"
+            dead = ", ".join(self._end_workers()) or "unknown"
+            raise SimulatorCrash(
+                f"lost worker {dead} during {method}; exit code -9 mostly means that memory ran out"
             ) from error
 
     def _end_workers(self) -> list[str]:

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 import types
+import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -70,6 +71,7 @@ class WorkerSimulator(Simulator):
         with _clean_start():
             self._process.start()
         theirs.close()
+        weakref.finalize(self, self._process.kill)  # also at the end of a program that forgets to close
 
     @override
     def wait_until_ready(self) -> None:
@@ -153,7 +155,9 @@ class WorkerSimulator(Simulator):
 def _serve(connection: Connection, pickled: bytes) -> None:
     """The life of a worker: make the simulator, then answer until the other side closes or is gone."""
     sys.path.remove(HOME)  # `_clean_start` put it there; our package is imported by now
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the trainer decides what it means
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):  # they reach the whole terminal or job; the trainer decides
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
         simulator = pickle.loads(pickled)()
         connection.send((RESULT, Description(*(getattr(simulator, name) for name in Description._fields))))

@@ -250,9 +250,11 @@ def test_non_finite_numbers_stop_at_the_edge(value):
         def step(self, action):
             return np.array([0, value], np.float32), 0.0, False, False, {}
 
-    with pytest.raises(EnvironmentFault, match=r"environment 0: the reward is (nan|inf); mend"):
+    with pytest.raises(EnvironmentFault, match=r"environment 0, step 1: the reward is (nan|inf); mend"):
         play(make(Reward), 1)
-    with pytest.raises(EnvironmentFault, match=r"environment 0: the observation 'state' is (nan|inf) at index 1"):
+    with pytest.raises(
+        EnvironmentFault, match=r"environment 0, step 1: the observation 'state' is (nan|inf) at index 1"
+    ):
         play(make(Observation), 1)
 
 

@@ -81,7 +81,7 @@ def test_dropping_cuts_the_episode_after_its_last_good_step(place: str, value: f
     assert not rows["is_terminal"].any()
     assert env.incidents["cut_episodes"] == 1
     told = capfd.readouterr().err
-    assert f"environment 0: {'image' if place == 'eye' else 'the'}" in told
+    assert f"environment 0, step 3: {'image' if place == 'eye' else 'the'}" in told
     assert f"{value}" in told
     assert "its episode is cut" in told
 
@@ -132,7 +132,9 @@ def test_zero_takes_the_place(place: str, capfd):
 @pytest.mark.parametrize("policy", ["stop", "drop_episode"])
 def test_a_beginning_that_is_not_finite_always_ends_the_run(policy: str):
     """Else a broken environment would be reset for ever."""
-    with pytest.raises(EnvironmentFault, match="environment 0: the observation 'count' is nan at index 1; mend"):
+    with pytest.raises(
+        EnvironmentFault, match="environment 0, step 0: the observation 'count' is nan at index 1; mend"
+    ):
         play(make("reset", np.nan, nonfinite=policy), 1)
 
 
