@@ -48,6 +48,10 @@ class TrainRatio:
         self._credit -= due * self._cost
         return due
 
+    def give_back(self, updates: int) -> None:
+        """Takes back updates of `updates_due` that were not made; they are due at its next call."""
+        self._credit += updates * self._cost
+
     def make_ahead(self, *, max_steps: int) -> bool:
         """Takes one update that is not due yet; later calls of `updates_due` give one less.
 

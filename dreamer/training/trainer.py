@@ -24,6 +24,7 @@ from dreamer.training.metrics import MetricsLogger
 from dreamer.training.open_loop import make_open_loop
 from dreamer.training.progress import Progress
 from dreamer.training.run_folder import RunFolder
+from dreamer.training.stall import StallReport
 from dreamer.training.state import Definition
 from dreamer.training.step import make_policy_step, make_train_step
 from dreamer.training.video import open_loop_strip, write_gif
@@ -99,10 +100,14 @@ class Trainer:
             return
         resumed_at = self.counters if self.counters.agent_steps else None
         self._log = MetricsLogger(self._folder.path, env=self._config.env, seed=self._config.seed, resume_at=resumed_at)
+        stall = StallReport()
         logged = saved = time.monotonic()
         progress.phase("compiling")
         try:
+            if resumed_at is not None:
+                self._learn(progress, stop=stop)
             while self.counters.agent_steps < self._schedule.total_steps and not stop():
+                stall.alive()
                 self._act(progress, stop=stop)
                 self._learn(progress, stop=stop)
                 now = time.monotonic()
@@ -121,6 +126,7 @@ class Trainer:
             self._keep_refused(error)
             raise
         finally:
+            stall.close()
             self._log.close()
             self._stream.close()
 
@@ -201,7 +207,10 @@ class Trainer:
         if not self._stream.ready:
             return
         updates = self._ratio.updates_due(self.counters.agent_steps)
-        for _ in range(updates):
+        for made in range(updates):
+            if stop():  # a resumed run makes the others before its first step, so that it stays exact
+                self._ratio.give_back(updates - made)
+                break
             self._update(progress)
         if updates:
             self._acting = self._placement.on_one_device(self._learner.state.params)

@@ -83,3 +83,30 @@ def test_strides_do_not_matter():
         if steps == 9_999:
             break
     assert updates == total
+
+
+@pytest.mark.parametrize("ratio", [32.0, 512.0, 3000.0])
+def test_updates_made_ahead_are_not_made_again(ratio):
+    usual, ahead = (TrainRatio(ratio, batch_steps=1024) for _ in range(2))
+    wanted = sum(usual.updates_due(steps) for steps in range(1, 10_000))
+    made = sum(ahead.updates_due(steps) for steps in range(1, 2_000))
+    early = 0
+    while ahead.make_ahead(max_steps=1000):
+        early += 1
+    assert early == pytest.approx(1000 * ratio / 1024, abs=1)
+    assert not any(ahead.updates_due(steps) for steps in range(2_000, 2_900))
+    made += early + sum(ahead.updates_due(steps) for steps in range(2_900, 10_000))
+    assert made == wanted
+
+
+def test_nothing_is_made_ahead_before_training_began():
+    assert not TrainRatio(512.0, batch_steps=1024).make_ahead(max_steps=1000)
+
+
+def test_updates_given_back_are_due_again():
+    ratio = TrainRatio(4096.0, batch_steps=1024)
+    ratio.updates_due(0)
+    assert ratio.updates_due(1) == 4
+    ratio.give_back(3)
+    assert ratio.updates_due(1) == 3
+    assert ratio.updates_due(1) == 0
