@@ -1,8 +1,8 @@
 """A run that keeps a book of what it saves and restores: `python -m tests.faults.witness BOOK ARGUMENTS...`.
 
-The arguments are those of `dreamer.train`. The book gets a line before each save and after each restore, forced onto
-the disk: `save STEP DIGEST` and `restore STEP DIGEST`. The digests are of the arrays themselves, so they know nothing of
-checkpoints, manifests or files.
+The arguments are those of `dreamer.train`. The book gets a line at the start of the process, before each save and
+after each restore, forced onto the disk: `start 0 -`, `save STEP DIGEST`, `restore STEP DIGEST`. The digests are of the
+arrays themselves, so they know nothing of checkpoints, manifests or files.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> int:
             file.flush()
             os.fsync(file.fileno())
 
+    note("start", 0, "-")
     original_save, original_restore = Checkpoints.save, trainer.restore
 
     def save(self: Checkpoints, step: int, **content: Any) -> Path:
