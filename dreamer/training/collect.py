@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +15,7 @@ from dreamer.types import CompactLatent
 from envs.spaces import Timestep
 
 POLICY_KEY = 0x706F6C69  # sub-seed of the policy's randomness
+MANY_SHORT = 1000  # episodes of one step after which a reset that ends at once is suspected
 PATIENCE, GLANCE = 2.0, 0.05  # seconds until an environment is slow, and between looks at one that is
 TIMESTEP, EPISODE, ENVIRONMENT = "timestep/", "episode/", "environment/"  # prefixes in a checkpoint
 
@@ -87,6 +89,7 @@ class Collector:
         self._timestep: Timestep | None = None
         self._scores = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, np.int64)
+        self._short = 0  # episodes of at most one step, in a row
 
     def step(self, params: Params, sink: Sink, *, meanwhile: Callable[[], bool]) -> list[Episode]:
         """One step of every environment: choose actions, store what was seen, act. Returns the episodes that ended.
@@ -147,7 +150,18 @@ class Collector:
         self._scores = np.where(timestep.is_first, 0.0, self._scores + timestep.reward)
         self._lengths = np.where(timestep.is_first, 0, self._lengths + 1)
         ended = np.flatnonzero(timestep.is_last)
+        self._warn_of_short(self._lengths[ended])
         return [Episode(float(self._scores[index]), int(self._lengths[index])) for index in ended]
+
+    def _warn_of_short(self, lengths: np.ndarray) -> None:
+        for length in lengths:
+            self._short = self._short + 1 if length <= 1 else 0
+            if self._short == MANY_SHORT:
+                print(
+                    f"WARNING: the last {MANY_SHORT:,} episodes ended at their first step; is that meant?",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 def _below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

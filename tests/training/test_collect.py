@@ -71,3 +71,17 @@ def test_a_run_that_ends_does_not_wait():
     acting.step(None, Sink(), meanwhile=lambda: len(env.log) < 6)
     assert env.log == ["reset", "begin", collect.PATIENCE, *3 * [collect.GLANCE]]
     assert not any(name.startswith(collect.TIMESTEP) for name in acting.state())
+
+
+def test_episodes_of_one_step_are_told_of(monkeypatch, capfd):
+    """Their scores and lengths are right, too: an episode that ends at its reset has no step at all."""
+    monkeypatch.setattr(collect, "MANY_SHORT", 3)
+    env = Slow(looks=0)
+    acting = collector(env)
+    ended = []
+    for first, last in [(1, 0), (0, 1), (1, 1), (1, 0), (0, 1), (1, 0), (0, 1)]:
+        timestep = env.timestep(first=bool(first))
+        acting._timestep = timestep._replace(reward=timestep.reward + (1 - first), is_last=np.array([bool(last)]))
+        ended += acting.step(None, Sink(), meanwhile=lambda: True)
+    assert [(episode.score, episode.length) for episode in ended] == [(1, 1), (0, 0), (1, 1), (1, 1)]
+    assert capfd.readouterr().err.count("the last 3 episodes ended at their first step") == 1
