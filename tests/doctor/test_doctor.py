@@ -285,6 +285,15 @@ def test_simulated_gpu_that_does_not_draw(monkeypatch, has_gpu, status, remedy):
 
 
 @NEEDS_DM_CONTROL
+def test_a_simulated_gpu_that_does_not_draw_because_another_is_there(monkeypatch):
+    monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "7")
+    monkeypatch.setattr(rendering, "CANDIDATES", ("egl", "osmesa"))
+    monkeypatch.setattr(rendering, "probe", lambda backend, *, timeout_seconds, unset="": None if unset else "no GPU 7")
+    finding = parts.check_rendering("rendering")
+    assert_finding(finding, FAIL, "MUJOCO_EGL_DEVICE_ID is '7'", "unset MUJOCO_EGL_DEVICE_ID")
+
+
+@NEEDS_DM_CONTROL
 def test_a_backend_that_hangs(shadow):
     shadow("OpenGL.py", "import time; time.sleep(600)")
     finding = parts.check_rendering("rendering", seconds=0.3)
