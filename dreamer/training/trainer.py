@@ -15,7 +15,7 @@ from dreamer.data.prefetch import ReplayStream
 from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Replay
 from dreamer.data.storage import ReplayState
-from dreamer.training.checkpoint import CheckpointError, Checkpoints, Restored, restore
+from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, Restored, restore
 from dreamer.training.collect import Collector, Environment
 from dreamer.training.compilation import Program
 from dreamer.training.counters import Counters
@@ -168,9 +168,12 @@ class Trainer:
             return None
         abstract = {"train": self._placement.abstract(self._definition.abstract()), "carry": self._collector.carry}
         restored = restore(path, abstract_arrays=abstract)
-        self._folder.require_owner(restored.meta["run_id"], source=str(path))
-        self._manifests[str(path)] = restored.meta["replay"]  # its chunk files stay as long as it does
-        return self._continue_from(restored)
+        try:
+            self._folder.require_owner(restored.meta["run_id"], source=str(path))
+            self._manifests[str(path)] = restored.meta["replay"]  # its chunk files stay as long as it does
+            return self._continue_from(restored)
+        except MALFORMED as error:
+            raise CheckpointError(f"Checkpoint {path} cannot be continued: {type(error).__name__}: {error}.") from error
 
     def _continue_from(self, restored: Restored) -> str:
         meta, host = restored.meta, restored.host
