@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from dreamer.evaluation import Evaluation, evaluate
 from dreamer.presets import from_yaml, to_yaml
-from dreamer.training.checkpoint import CheckpointError, Checkpoints, restore
+from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, restore
 from dreamer.training.counters import Counters
 from dreamer.training.manifest import MANIFEST, ManifestError, fsync_directory, verify_manifest, write_manifest
 from dreamer.training.run_folder import RunFolderError
@@ -202,12 +202,18 @@ def load(path: str | Path, *, seed: int = 0) -> Agent:
     checkpoint = Checkpoints(path / CHECKPOINTS).latest()
     if checkpoint is None:
         raise CheckpointError(f"{path} has no checkpoint yet; wait for the first, or stop the run, which saves it.")
-    observation_codec, action_codec = codecs(interface)
-    definition = Definition(config, observation_codec.spec, action_codec.spec)
+    try:
+        observation_codec, action_codec = codecs(interface)
+        definition = Definition(config, observation_codec.spec, action_codec.spec)
+    except MALFORMED as error:
+        raise CheckpointError(f"{path / CONFIG} and {FILE_NAME} describe no agent: {error}.") from error
     wanted = _arrays_of_saved_agent(definition) if is_export else _arrays_of_run(definition)
     restored = restore(checkpoint, abstract_arrays=wanted)
     params = restored.arrays["params"] if is_export else restored.arrays["train"].params
-    counters = Counters(**restored.meta["counters"])
+    try:
+        counters = Counters(**{name: int(count) for name, count in restored.meta["counters"].items()})
+    except MALFORMED as error:
+        raise CheckpointError(f"{checkpoint} does not say how long the agent was trained: {error!r}.") from error
     return Agent(definition, interface=interface, params=params, counters=counters, path=path, seed=seed)
 
 

@@ -1,7 +1,8 @@
 """`python -m dreamer.evaluate runs/x --episodes 20 --video out.mp4`: how good a trained agent is, in complete episodes.
 
 Actions and latents are sampled, as DreamerV3's scores are; `--deterministic` takes their modes. The environment is the
-run's own, alone and without worker processes; its seeds are none that training used.
+run's own, alone and without worker processes; its seeds are none that training used. Nothing that a file of the run
+names is executed: an environment of the form `module:Name` has to be named once more (`--env`).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line; exits with code 2 where it is wrong."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Play complete episodes with a trained agent.")
     parser.add_argument("run", type=Path, help="a run's folder, or one that agent.save wrote")
+    parser.add_argument("--env", help="environment [that of the training, unless it is of the form module:Name]")
     parser.add_argument("--episodes", type=int, default=20, help="how many [%(default)s]")
     parser.add_argument("--video", type=Path, help=f"record the first {VIDEO_SECONDS:g} s of play to a .mp4 or .gif")
     parser.add_argument("--deterministic", action="store_true", help="take the modes of actions instead of samples")
@@ -73,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
 
         evaluation = evaluate(
             agent,
+            arguments.env,
             episodes=arguments.episodes,
             deterministic=arguments.deterministic,
             seed=arguments.seed,

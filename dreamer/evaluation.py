@@ -122,7 +122,8 @@ def evaluate(
 
     Args:
         agent: it plays; for sampled actions that repeat, load it anew with the same seed.
-        env: a name or a function that makes the environment; None: the one of the training.
+        env: a name or a function that makes the environment; None: the one of the training, unless that is a
+            `module:Name`, for which somebody has to ask.
         episodes: how many.
         deterministic: take the modes of latents and actions.
         seed: of the environment.
@@ -157,7 +158,10 @@ def evaluate(
 
 
 def make_environment(agent: Player, env: str | Callable[[], Any] | None, *, seed: int) -> Environment:
-    """One environment with the settings of the training."""
+    """One environment with the settings of the training.
+
+    A name that only the run's own file gives never imports a module: the file may be a stranger's, and the module too.
+    """
     import envs
 
     name = agent.config.env if env is None else env
@@ -165,6 +169,11 @@ def make_environment(agent: Player, env: str | Callable[[], Any] | None, *, seed
         raise EvaluationError(
             f"the environment of this run is a Python function ({name.removeprefix(FACTORY)}); evaluate it in Python: "
             f"dreamer.load({str(agent.path)!r}).evaluate(lambda: MyEnv())"
+        )
+    if env is None and ":" in agent.config.env:
+        raise EvaluationError(
+            f"{agent.path / 'config.yaml'} asks for the environment {name}, which runs a Python module: if that is "
+            f"yours, or you trust it, name it yourself (--env {name}; in Python, as the argument env)"
         )
     settings = dataclasses.replace(agent.config.environment, num_envs=1, workers="none")
     env_seed = int(np.random.SeedSequence([seed, SEED_TAG]).generate_state(1)[0])

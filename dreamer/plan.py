@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dreamer.config import Config, ReplayConfig
+from dreamer.config import Config, ReplayConfig, mesh_sizes
 from dreamer.validation import steps_to_agent_steps
 from envs.spaces import ActionSpec, DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, action_width
 
@@ -21,6 +21,7 @@ _FLAG_BYTES = 3  # is_first, is_last, is_terminal
 _NUMBER_BYTES = 4  # float32 or int32
 _BFLOAT16_BYTES = 2
 _CHECKPOINT_COPIES = 4  # parameters, slow critic (at most as many), two moments of the optimizer
+_DEVICE_COPIES = 4  # parameters, gradient, two moments of the optimizer
 _SAFE_SHARE = 0.8  # of the memory limit: the rest is for the program, the environments and the batches
 _WARNING = "WARNING"
 _CGROUP_V1 = ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
@@ -45,6 +46,7 @@ def startup_plan(
     parameter_counts: Mapping[str, int],
     action_repeat: int,
     logdir: Path,
+    device_limit: int | None = None,
     machine: Machine | None = None,
     width: int = 100,
     color: bool = False,
@@ -60,6 +62,7 @@ def startup_plan(
         parameter_counts: trained parameters by module; the slow critic is not among them.
         action_repeat: environment frames per agent step, as the made environment has it.
         logdir: the run folder; its disk is measured.
+        device_limit: bytes that JAX may use on one device; None where that is the memory of this process, on a CPU.
         machine: what is there; measured when absent.
         width: columns of the text.
         color: whether to write ANSI colors.
@@ -87,6 +90,10 @@ def startup_plan(
             free=machine.disk_free,
         ),
     }
+    if device_limit:
+        rows["on device"] = describe_device_memory(
+            config, parameters=sum(parameter_counts.values()), limit=device_limit
+        )
     return _render(rows, width=width, color=color)
 
 
@@ -165,6 +172,22 @@ def describe_memory(steps: int, *, step_bytes: int, chunk: int, limit: int) -> s
         return f"{facts}: fits"
     fitting = int(_SAFE_SHARE * limit) // step_bytes // chunk * chunk
     return f"{facts}: {_WARNING}, it will not fit when full; start with --replay.capacity {fitting}"
+
+
+def describe_device_memory(config: Config, *, parameters: int, limit: int) -> str:
+    """Whether a device can hold the model at all; what an update needs beyond that is known when it is compiled.
+
+    Args:
+        config: says over how many devices the model is split.
+        parameters: number of trained parameters.
+        limit: bytes of one device.
+    """
+    _, groups = mesh_sizes(config.mesh) if config.mesh else (1, 1)
+    least = parameters * _NUMBER_BYTES * _DEVICE_COPIES // groups
+    facts = f"parameters, gradient and optimizer {format_bytes(least)} of {format_bytes(limit)}"
+    if least > limit:
+        return f"{facts}: {_WARNING}, they do not fit; choose a smaller --size, or split them: --mesh model=2"
+    return f"{facts}; activations come on top"
 
 
 def describe_disk(config: Config, *, replay_bytes: int, parameters: int, free: int) -> str:

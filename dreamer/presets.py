@@ -262,7 +262,7 @@ def _preset_layer(preset: str, *, problems: list[str]) -> Layer:
 def _read_layer(path: Path, *, problems: list[str]) -> Layer:
     try:
         values = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, RecursionError, ValueError, yaml.YAMLError) as error:
         problems.append(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}")
         return Layer(str(path), {})
     if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):

@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         restart_with_huge_pages()
     select_device(config)
     from dreamer.training.checkpoint import CheckpointError
+    from dreamer.training.device_memory import DeviceMemoryError
     from dreamer.training.learn import NonFiniteError
     from dreamer.training.mesh import MeshError
     from dreamer.training.run_folder import RunFolder, RunFolderError
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         CheckpointError,
         ConfigChangedError,
         DeviceError,
+        DeviceMemoryError,
         EnvironmentFault,
         MeshError,
         NonFiniteError,
@@ -68,12 +70,13 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
 
 def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) -> int:
     """Makes every part, shows the plan, and trains until the budget is spent or a signal comes."""
+    from dreamer.training.device_memory import exhaustion_explained
     from dreamer.training.progress import Progress
     from dreamer.training.signals import catch_stop_signals
     from envs.environment import EnvironmentFault
 
     keep_config(config, folder)
-    with catch_stop_signals() as stop:
+    with catch_stop_signals() as stop, exhaustion_explained():
         try:
             trainer, environment = compose(config, folder=folder, env=env)
         except (DeviceError, EnvironmentFault):
@@ -98,6 +101,7 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
     """Environment, networks, replay and loop of a run; prints the start-up plan on the way."""
     import envs
     from dreamer.training.compilation import cache_compilations
+    from dreamer.training.device_memory import device_limit
     from dreamer.training.state import Definition
     from dreamer.training.trainer import Schedule, Trainer
 
@@ -106,6 +110,7 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"
         )
     device = device_name(config)  # first: without one nothing below makes sense
+    warn_of_idle_gpu(config)
     cache_compilations()
     environment = envs.make(env, seed=config.seed, settings=config.environment)
     definition = Definition(config, environment.observation_spec, environment.action_spec)
@@ -120,6 +125,7 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
         parameter_counts=counts,
         action_repeat=environment.action_repeat,
         logdir=folder.path,
+        device_limit=device_limit(),
         color=sys.stdout.isatty(),
     )
     say(config, plan)
@@ -213,6 +219,16 @@ def device_name(config: Config) -> str:
     mesh = f"{jax.device_count()} x " if config.mesh else ""
     arranged = f", mesh {config.mesh}" if config.mesh else ""
     return f"{mesh}{device.device_kind}{cores}, {compute_dtype(config).name}{arranged}"
+
+
+def warn_of_idle_gpu(config: Config) -> None:
+    """Says loudly, also when quiet, that nobody chose the CPU on which a machine with a GPU is about to train."""
+    import jax
+
+    from dreamer.doctor.devices import warning_of_idle_gpu
+
+    if config.device == "auto" and jax.default_backend() == "cpu" and (warning := warning_of_idle_gpu()):
+        print(f"WARNING: {warning}", file=sys.stderr, flush=True)
 
 
 def say(config: Config, text: str) -> None:

@@ -16,6 +16,7 @@ what cannot be sent to another process). `none` and `spawn` decide for any of th
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -149,11 +150,17 @@ def _builder(env: Any, factory: Factory, settings: EnvSettings | Any) -> Callabl
 def _make_vector(
     env: gymnasium.vector.VectorEnv, factory: Factory, seeds: list[int], settings: EnvSettings | Any
 ) -> Environment:
-    from envs.vector import VectorEnvironment
+    from envs.vector import VectorEnvironment, is_forked
 
     if env.num_envs != len(seeds):
         raise EnvironmentFault(
             f"the vector environment holds {env.num_envs} environments; set --environment.num-envs {env.num_envs}"
+        )
+    if "jax" in sys.modules and is_forked(env):
+        env.close()
+        raise EnvironmentFault(
+            f"{_factory_name(factory)} makes worker processes by fork, which can hang them once JAX's threads run; "
+            'spawn them: gymnasium.vector.AsyncVectorEnv(..., context="spawn")'
         )
     for field in ("action_repeat", "max_episode_steps"):
         if getattr(settings, field) is not None:

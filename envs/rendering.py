@@ -10,6 +10,7 @@ from envs.environment import EnvironmentFault
 
 VARIABLE = "MUJOCO_GL"
 PROVEN = "DREAMER_MUJOCO_GL_PROVEN"  # tells worker processes which backend has been tried already
+GPU_VARIABLE = "MUJOCO_EGL_DEVICE_ID"  # by which a user names the GPU that draws
 CANDIDATES = ("egl", "osmesa") if sys.platform == "linux" else ("glfw",)
 TIMEOUT_SECONDS = 60.0
 PROBE = """
@@ -27,7 +28,7 @@ def choose_backend(*, must_render: bool, timeout_seconds: float = TIMEOUT_SECOND
     `must_render`.
 
     Raises:
-        EnvironmentFault: if `must_render` and nothing draws.
+        EnvironmentFault: if `must_render` and nothing draws, or the user names a GPU that cannot.
     """
     imported = sys.modules.get("dm_control._render")  # whoever imported it has fixed the backend
     chosen = imported.BACKEND if imported else os.environ.get(VARIABLE)
@@ -42,6 +43,8 @@ def choose_backend(*, must_render: bool, timeout_seconds: float = TIMEOUT_SECOND
             os.environ[VARIABLE] = os.environ[PROVEN] = backend
             return backend
         failures.append(f"{backend}: {failure}")
+        if must_render and backend == "egl" and (fault := wrong_gpu(failure, timeout_seconds=timeout_seconds)):
+            raise EnvironmentFault(f"{fault}; unset it, or name another GPU")
     if must_render:
         raise EnvironmentFault(
             f"MuJoCo cannot draw here ({'; '.join(failures)}); install libegl1 for a GPU or libosmesa6 for a CPU, "
@@ -51,12 +54,24 @@ def choose_backend(*, must_render: bool, timeout_seconds: float = TIMEOUT_SECOND
     return "off"
 
 
-def probe(backend: str, *, timeout_seconds: float) -> str | None:
-    """Draw one picture in another process; None if that works, else what happened."""
+def wrong_gpu(failure: str, *, timeout_seconds: float) -> str:
+    """In words, that EGL failed only because of the GPU in `MUJOCO_EGL_DEVICE_ID`; empty where that is not the cause.
+
+    Drawing on the CPU instead, many times slower, is not what someone wants who names a GPU.
+    """
+    gpu = os.environ.get(GPU_VARIABLE)
+    if not gpu or probe("egl", timeout_seconds=timeout_seconds, unset=GPU_VARIABLE) is not None:
+        return ""
+    return f"{GPU_VARIABLE} is {gpu!r}, and that GPU does not draw ({failure}), though EGL works without it"
+
+
+def probe(backend: str, *, timeout_seconds: float, unset: str = "") -> str | None:
+    """Draw one picture in another process, without the variable `unset`; None if that works, else what happened."""
+    variables = {name: value for name, value in os.environ.items() if name != unset}
     try:
         result = subprocess.run(
             [sys.executable, "-P", "-c", PROBE],
-            env=os.environ | {VARIABLE: backend},
+            env=variables | {VARIABLE: backend},
             capture_output=True,
             text=True,
             timeout=timeout_seconds,

@@ -14,6 +14,9 @@ from gymnasium import spaces
 from envs.environment import Environment, EnvironmentFault
 
 FILE_NAME = "spaces.json"  # in the folder of a run, and of a saved agent
+MOST_BYTES = 256 * 2**20  # of the file: bounds that differ from number to number make it long
+MOST_NUMBERS = 2**26  # of one space: a 4096 x 4096 image in colour has fewer
+MALFORMED = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError, TypeError)
 INFINITIES = {"inf": math.inf, "-inf": -math.inf}  # JSON has no word for them
 
 
@@ -66,12 +69,26 @@ class Interface(NamedTuple):
             EnvironmentFault: it is damaged.
         """
         try:
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError("it is too large")
             plain = json.loads(path.read_text(encoding="utf-8"))
             plain |= {name: space_from_json(plain[name]) for name in ("observation_space", "action_space")}
             plain["image_size"] = None if plain["image_size"] is None else tuple(plain["image_size"])
-            return cls(**plain)
-        except (ValueError, KeyError, TypeError) as error:
-            raise EnvironmentFault(f"{path} is damaged ({error}); restore it from a backup") from error
+            return cls(**plain)._checked()
+        except (ValueError, *MALFORMED) as error:
+            reason = str(error)[:200] or type(error).__name__
+            raise EnvironmentFault(f"{path} is damaged ({reason}); restore it from a backup") from error
+
+    def _checked(self) -> Interface:
+        """Itself, if its plain values are of their types."""
+        bound, size = self.action_bound, self.image_size
+        if not isinstance(self.env, str) or type(self.action_repeat) is not int or self.action_repeat < 1:
+            raise ValueError("it does not name its environment and action repeat")
+        if not (bound is None or (isinstance(bound, int | float) and math.isfinite(bound) and bound > 0)):
+            raise ValueError(f"{bound!r} is no bound of actions")
+        if not (size is None or (len(size) == 2 and all(type(side) is int and side > 0 for side in size))):
+            raise ValueError(f"{size!r} is no size of images")
+        return self
 
 
 def space_to_json(space: spaces.Space) -> dict[str, Any]:
@@ -104,7 +121,7 @@ def space_from_json(plain: dict[str, Any]) -> spaces.Space:
     """Inverse of `space_to_json`.
 
     Raises:
-        ValueError: `plain` describes no space.
+        ValueError: `plain` describes no space, or one that is too large.
     """
     kind = plain["kind"]
     if kind == "Dict":
@@ -112,16 +129,33 @@ def space_from_json(plain: dict[str, Any]) -> spaces.Space:
     if kind == "Tuple":
         return spaces.Tuple([space_from_json(child) for child in plain["spaces"]])
     if kind == "MultiBinary":
+        _check_count(plain["n"])
         return spaces.MultiBinary(plain["n"])
     dtype = np.dtype(plain["dtype"])
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{dtype} is no dtype of numbers")
     if kind == "Box":
+        _check_count(plain["shape"])
         low, high = (_bound_from_json(plain[name], tuple(plain["shape"]), dtype) for name in ("low", "high"))
         return spaces.Box(low, high, dtype=dtype)
     if kind == "Discrete":
+        _check_count(plain["n"])
         return spaces.Discrete(plain["n"], start=plain["start"], dtype=dtype)
     if kind == "MultiDiscrete":
+        _check_count(int(np.sum(plain["nvec"], dtype=object)))
         return spaces.MultiDiscrete(np.array(plain["nvec"]), dtype=dtype, start=np.array(plain["start"]))
     raise ValueError(f"{kind!r} is no kind of space")
+
+
+def _check_count(shape: Any) -> None:
+    """Refuses to make what fits into no memory, before it is tried.
+
+    Raises:
+        ValueError: the shape, or the number of classes, is too large for any environment.
+    """
+    count = math.prod(shape) if isinstance(shape, list) else shape
+    if not 0 <= count <= MOST_NUMBERS:
+        raise ValueError(f"{count:,} numbers or classes")
 
 
 def _bound_to_json(bound: np.ndarray) -> Any:

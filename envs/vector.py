@@ -264,6 +264,14 @@ def autoreset_mode(env: VectorEnv) -> AutoresetMode:
         ) from error
 
 
+def is_forked(env: VectorEnv) -> bool:
+    """Whether its worker processes are forks of this one: with all its locks, and without the threads that hold them.
+
+    Python's default on Linux until 3.13, and with it gymnasium's.
+    """
+    return any(type(process).__name__ == "ForkProcess" for process in getattr(env.unwrapped, "processes", ()))
+
+
 def _knows_reset_mask(env: VectorEnv) -> bool:
     unwrapped = env.unwrapped
     return isinstance(unwrapped, SyncVectorEnv | AsyncVectorEnv) or type(unwrapped).__module__ == "ale_py.vector_env"

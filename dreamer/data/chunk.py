@@ -6,7 +6,6 @@ full: under a temporary name, flushed to the disk, then renamed. Its zip directo
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import struct
@@ -20,9 +19,20 @@ from pathlib import Path
 import numpy as np
 
 from dreamer.data.layout import StepLayout, native, portable
+from dreamer.data.npz import open_npz, read_array
 
 MUTABLE = ("deter", "stoch", "is_last")  # fields that may change after a chunk is full
-DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
 
 
 @dataclass(eq=False)
@@ -116,11 +126,10 @@ class ChunkFiles:
         self._writer.shutdown()
 
     def _read(self, path: Path, fingerprint: int) -> dict[str, np.ndarray]:
-        with zipfile.ZipFile(path) as archive:
+        with open_npz(path) as archive:
             if fingerprint_of(archive) != fingerprint:
                 raise ValueError("it is not the file that the checkpoint lists")
-            raw = {name: archive.read(name + ".npy") for name in self._layout.fields}  # verifies the CRC
-        arrays = {name: np.load(io.BytesIO(data), allow_pickle=False) for name, data in raw.items()}
+            arrays = {name: read_array(archive, name) for name in self._layout.fields}
         arrays = {name: native(array, self._layout.fields[name].dtype) for name, array in arrays.items()}
         self._layout.check(arrays, leading=(self._length,))
         return arrays

@@ -60,6 +60,18 @@ def check_devices(name: str, *, seconds: float = PROBE_SECONDS) -> Finding:
     return Finding(name, OK, f"running on CPU ({os.cpu_count()} cores): no GPU is visible")
 
 
+def warning_of_idle_gpu() -> str:
+    """One line for a training that JAX lets run on the CPU of a machine with an NVIDIA GPU; empty where there is none.
+
+    Found without a process of its own, unlike all else here: JAX runs already in this one.
+    """
+    gpu = find_nvidia()
+    if gpu is None:
+        return ""
+    finding = explain_idle_gpu("device", gpu, Answer({"platform": "cpu"}, "", ""))
+    return f"{finding.text} -> {finding.remedy} (python -m dreamer.doctor tells more, --device gpu accepts no CPU)"
+
+
 def explain_idle_gpu(name: str, gpu: Nvidia, answer: Answer) -> Finding:
     """Why JAX does not use the GPU: first what somebody chose, then what is certain, last what JAX itself reports."""
     if answer.facts and (variable := _chosen_cpu()):

@@ -29,6 +29,8 @@ def check_rendering(name: str, *, seconds: float = PICTURE_SECONDS) -> Finding:
         if failure is None:
             return _drawing(name, backend, failures)
         failures[backend] = one_line(failure)
+        if backend == "egl" and (fault := rendering.wrong_gpu(failures[backend], timeout_seconds=seconds)):
+            return Finding(name, FAIL, fault, f"unset {rendering.GPU_VARIABLE}")
     importing = ask("dm_control", seconds=IMPORT_SECONDS, **{rendering.VARIABLE: "off"})
     if importing.fault:
         return Finding(name, FAIL, f"dm-control does not start: {importing.fault}", INSTALL)

@@ -28,9 +28,18 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from dreamer.training.manifest import ManifestError, fsync_directory, verify_manifest, write_manifest
+from dreamer.data.npz import open_npz, read_array
+from dreamer.training.manifest import ManifestError, fsync_directory, read_json, verify_manifest, write_manifest
 
 FORMAT = 1
+MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    TypeError,
+    ValueError,
+)  # what odd contents raise
 _NAME = re.compile(r"(\d{12})(?:-(\d+))?")  # step, and a revision where the step was saved before
 _PARTIAL = "partial-"  # prefix of what is being written
 
@@ -218,15 +227,25 @@ def restore(path: str | Path, *, abstract_arrays: Any) -> Restored:
 def _read_document(path: Path) -> dict[str, Any]:
     try:
         verify_manifest(path)
-        document = json.loads((path / "meta.json").read_text(encoding="utf-8"))
-    except (ManifestError, ValueError) as error:
+        document = read_json(path / "meta.json")
+    except (ManifestError, OSError, ValueError) as error:
         raise CheckpointError(f"Checkpoint {path} is damaged: {error}.") from error
     if document.get("format") != FORMAT:
         raise CheckpointError(
             f"Checkpoint {path} has format {document.get('format')}, this version reads format {FORMAT}; "
             "install the version of dreamer-jax that wrote it."
         )
+    if not _is_document(document):
+        raise CheckpointError(f"Checkpoint {path} is damaged: meta.json does not describe a checkpoint.")
     return document
+
+
+def _is_document(document: dict[str, Any]) -> bool:
+    """Whether it has the parts that `save` writes; a stranger's need not."""
+    if not all(isinstance(document.get(name), dict) for name in ("meta", "arrays", "host")):
+        return False
+    specs = (isinstance(spec, list) and len(spec) == 2 for spec in document["arrays"].values())
+    return all(specs) and all(isinstance(dtype, str) for dtype in document["host"].values())
 
 
 def _specs(tree: Any) -> dict[str, list]:
@@ -309,8 +328,8 @@ def _write_npz(path: Path, host: Mapping[str, np.ndarray]) -> None:
 
 
 def _read_npz(path: Path, dtypes: Mapping[str, str]) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: _as_dtype(archive[name], dtype) for name, dtype in dtypes.items()}
+    with open_npz(path) as archive:
+        return {name: _as_dtype(read_array(archive, name), dtype) for name, dtype in dtypes.items()}
 
 
 def _as_dtype(array: np.ndarray, name: str) -> np.ndarray:

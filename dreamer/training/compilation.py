@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -35,6 +36,45 @@ def cache_compilations() -> Path | None:
 def user_cache() -> Path:
     """Where programs keep what can be made again (`XDG_CACHE_HOME`, or `~/.cache`)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+class Program:
+    """A jitted function for arguments of one kind: compiled once, early if wanted, and never a second time.
+
+    Args:
+        function: what `jax.jit` returned.
+
+    Attributes:
+        device_bytes: what it occupies on one device while it runs, as far as XLA plans it; None before it is compiled.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+        self._compiled: Any = None
+        self.device_bytes: int | None = None
+
+    def compile(self, *arguments: Any) -> None:
+        """Compiles it for such arguments, without running it."""
+        if self._compiled is None:
+            self._compiled = self._function.lower(*arguments).compile()
+            self.device_bytes = _device_bytes(self._compiled)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Runs it; the first call compiles it.
+
+        Raises:
+            TypeError: the arguments are of another kind than it was compiled for.
+        """
+        self.compile(*arguments)
+        return self._compiled(*arguments)
+
+
+def _device_bytes(compiled: jax.stages.Compiled) -> int | None:
+    needs = compiled.memory_analysis()
+    if needs is None:  # not every backend tells
+        return None
+    held = needs.argument_size_in_bytes + needs.output_size_in_bytes - needs.alias_size_in_bytes
+    return held + needs.temp_size_in_bytes + needs.generated_code_size_in_bytes
 
 
 @functools.cache

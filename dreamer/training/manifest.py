@@ -10,8 +10,10 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 MANIFEST = "manifest.json"
+MOST_JSON_BYTES = 64 * 2**20  # of a document, to begin with: a replay of a million chunks has half of it
 
 
 class ManifestError(Exception):
@@ -38,6 +40,8 @@ def verify_manifest(directory: Path) -> None:
     """
     for name, expected in _read(directory).items():
         path = directory / name
+        if not path.resolve().is_relative_to(directory.resolve()):
+            raise ManifestError(f"{name} leads out of the checkpoint")
         if not path.is_file():
             raise ManifestError(f"{name} is missing")
         size = path.stat().st_size
@@ -51,6 +55,24 @@ def verify_manifest(directory: Path) -> None:
             raise ManifestError(f"{name} has changed since it was written")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that a stranger may have written.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds no JSON object, too large a one, or one too deep.
+    """
+    if (size := path.stat().st_size) > MOST_JSON_BYTES:
+        raise ValueError(f"{path.name} has {size:,} bytes; more than {MOST_JSON_BYTES:,} are not read")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path.name} is nested too deeply") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{path.name} holds a {type(document).__name__} instead of an object")
+    return document
+
+
 def fsync_directory(directory: Path) -> None:
     """Makes renames and new entries in `directory` survive a power cut. A no-op on Windows, which has no such call."""
     if os.name != "nt":
@@ -59,7 +81,7 @@ def fsync_directory(directory: Path) -> None:
 
 def _read(directory: Path) -> dict[str, dict]:
     try:
-        document = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        document = read_json(directory / MANIFEST)
         files = document["files"]
         intact = document["sha256"] == _digest(files)
     except FileNotFoundError as error:
@@ -68,6 +90,8 @@ def _read(directory: Path) -> dict[str, dict]:
         raise ManifestError(f"{MANIFEST} is unreadable") from error
     if not intact:
         raise ManifestError(f"{MANIFEST} has changed since it was written")
+    if not isinstance(files, dict) or not all(map(_is_fingerprint, files.values())):
+        raise ManifestError(f"{MANIFEST} does not list files with their bytes and SHA-256")
     for name in files:
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts:
@@ -82,6 +106,15 @@ def _files(directory: Path) -> Iterator[Path]:
 def _fingerprint(path: Path) -> dict[str, int | str]:
     with path.open("rb") as file:
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _is_fingerprint(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"bytes", "sha256"}
+        and type(value["bytes"]) is int
+        and isinstance(value["sha256"], str)
+    )
 
 
 def _digest(files: dict) -> str:

@@ -11,13 +11,18 @@ from jaxtyping import Array
 from dreamer.training.state import Definition, Params
 from dreamer.types import Batch, Latent
 
+VIDEO_KEY = 0x76696465  # sub-seed
 CONTEXT = 5  # observed steps before imagination takes over
 SEQUENCES = 6  # rows of the batch that are shown
 
 
 def make_open_loop(definition: Definition) -> Callable[[Params, Batch, Array], dict[str, Array]]:
-    """The jitted function `open_loop`, with its definition closed over."""
-    return jax.jit(lambda params, batch, key: open_loop(definition, params, batch, key))
+    """The jitted function `open_loop`, with its definition closed over; it takes the number of the update for a key."""
+
+    def predict(params: Params, batch: Batch, update: Array) -> dict[str, Array]:
+        return open_loop(definition, params, batch, jax.random.fold_in(jax.random.key(VIDEO_KEY), update))
+
+    return jax.jit(predict)
 
 
 def open_loop(definition: Definition, params: Params, batch: Batch, key: Array) -> dict[str, Array]:

@@ -15,9 +15,11 @@ from dreamer.data.prefetch import ReplayStream
 from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Replay
 from dreamer.data.storage import ReplayState
-from dreamer.training.checkpoint import CheckpointError, Checkpoints, Restored, restore
+from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, Restored, restore
 from dreamer.training.collect import Collector, Environment
+from dreamer.training.compilation import Program
 from dreamer.training.counters import Counters
+from dreamer.training.device_memory import device_limit, explained
 from dreamer.training.learn import Learner, NonFiniteError
 from dreamer.training.mesh import Placement
 from dreamer.training.metrics import MetricsLogger
@@ -32,7 +34,6 @@ from dreamer.types import Batch
 from envs.spaces import ImageSpec, action_width
 
 REPLAY = "replay/"  # prefix in a checkpoint
-VIDEO_KEY = 0x76696465  # sub-seed
 AHEAD_STEPS = 1000  # agent steps whose updates may be made while an environment hangs
 
 
@@ -71,15 +72,16 @@ class Trainer:
             env, definition=definition, policy_step=make_policy_step(definition), seed=config.seed
         )
         abstract = definition.abstract()
+        self._train_step = Program(make_train_step(definition, self._placement.results(abstract)))
         self._learner = Learner(
             definition.init(config.seed, self._placement.state(abstract)),
-            train_step=make_train_step(definition, self._placement.results(abstract)),
+            train_step=self._train_step,
             stream=self._stream,
             max_skipped=config.optimizer.max_skipped,
         )
         self._acting = self._placement.on_one_device(self._learner.state.params)
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
-        self._open_loop = make_open_loop(definition)
+        self._open_loop = Program(make_open_loop(definition))
         self._log: MetricsLogger | None = None
         self._manifests: dict[str, dict[str, Any]] = {}  # replay manifests of the kept checkpoints, by directory
         self._failed_saves = self._told_skipped = 0
@@ -94,6 +96,7 @@ class Trainer:
         Raises:
             NonFiniteError: the loss was not finite in too many updates in a row; their last batch lies in the run's
                 folder, and the checkpoints are as they were.
+            DeviceMemoryError: the device is out of memory; what it still gave is saved.
         """
         if self.counters.agent_steps >= self._schedule.total_steps:
             self._stream.close()
@@ -125,6 +128,9 @@ class Trainer:
             self._report()
             self._keep_refused(error)
             raise
+        except jax.errors.JaxRuntimeError as error:
+            self._try_to_save(progress)
+            raise explained(error, needed=self._train_step.device_bytes) from error
         finally:
             stall.close()
             self._log.close()
@@ -168,9 +174,12 @@ class Trainer:
             return None
         abstract = {"train": self._placement.abstract(self._definition.abstract()), "carry": self._collector.carry}
         restored = restore(path, abstract_arrays=abstract)
-        self._folder.require_owner(restored.meta["run_id"], source=str(path))
-        self._manifests[str(path)] = restored.meta["replay"]  # its chunk files stay as long as it does
-        return self._continue_from(restored)
+        try:
+            self._folder.require_owner(restored.meta["run_id"], source=str(path))
+            self._manifests[str(path)] = restored.meta["replay"]  # its chunk files stay as long as it does
+            return self._continue_from(restored)
+        except MALFORMED as error:
+            raise CheckpointError(f"Checkpoint {path} cannot be continued: {type(error).__name__}: {error}.") from error
 
     def _continue_from(self, restored: Restored) -> str:
         meta, host = restored.meta, restored.host
@@ -221,8 +230,11 @@ class Trainer:
             self._record_video()
 
     def _update(self, progress: Progress) -> None:
-        progress.phase("training" if self._learner.metrics else "compiling")
+        is_first = not self._learner.metrics
+        progress.phase("compiling" if is_first else "training")
         self._learner.update()
+        if is_first:
+            self._compile_ahead(progress)
         self.counters = self.counters._replace(updates=self._learner.updates)
         progress.update(self.counters)
 
@@ -256,6 +268,24 @@ class Trainer:
         metrics |= {f"environment/{name}": count for name, count in self._env.incidents.items()}
         self._log.scalars(self.counters, metrics)
 
+    def _compile_ahead(self, progress: Progress) -> None:
+        """With the first update: nothing is compiled, and no memory is found missing, in the middle of the run."""
+        limit, needed = device_limit(), self._train_step.device_bytes
+        if limit and needed:
+            progress.print(f"device memory: an update needs {needed / 1e9:.1f} GB of the {limit / 1e9:.1f} GB for JAX")
+        left = self._schedule.total_steps - self.counters.agent_steps
+        last_update = self._learner.updates + left / self._ratio.agent_steps_per_update
+        if self._image_keys and self._config.log.video_every and self._next_video <= last_update:
+            self._open_loop.compile(*self._open_loop_arguments())
+
+    @property
+    def _image_keys(self) -> list[str]:
+        spec = self._definition.observation_spec
+        return [key for key, part in spec.items() if isinstance(part, ImageSpec)]
+
+    def _open_loop_arguments(self) -> tuple[Any, ...]:
+        return self._learner.state.params, self._learner.batch, np.uint32(self._learner.updates)
+
     def _video_after(self, updates: int) -> int:
         """The update at which the next video is due: a multiple, so that a run that is often resumed has them too."""
         every = self._config.log.video_every
@@ -264,15 +294,12 @@ class Trainer:
     def _record_video(self) -> None:
         """Open-loop prediction of every image of the last batch: truth, prediction, error."""
         assert self._log is not None
-        spec = self._definition.observation_spec
-        keys = [key for key, part in spec.items() if isinstance(part, ImageSpec)]
-        batch = self._learner.batch
+        keys, batch = self._image_keys, self._learner.batch
         if not keys or batch is None:
             return
-        key = jax.random.fold_in(jax.random.key(VIDEO_KEY), self.counters.updates)
-        predictions = jax.device_get(self._open_loop(self._learner.state.params, batch, key))
+        predictions = jax.device_get(self._open_loop(*self._open_loop_arguments()))
         for name in keys:
-            truth = np.asarray(batch.observation[name][: len(predictions[name])])
+            truth = np.asarray(batch.observation[name])[: len(predictions[name])]
             frames = open_loop_strip(truth, predictions[name])
             self._log.video(self.counters, f"open_loop/{name}", frames)
             self._folder.videos.mkdir(exist_ok=True)
@@ -283,7 +310,7 @@ class Trainer:
         progress.phase("saving")
         try:
             self.save()
-        except (CheckpointError, OSError) as error:
+        except (CheckpointError, OSError, RuntimeError) as error:  # the last: of a device that has lost its arrays
             self._failed_saves += 1
             progress.print(f"WARNING: save failed ({self._failed_saves} so far), training goes on: {error}")
         progress.phase("training")

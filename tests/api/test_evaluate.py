@@ -111,6 +111,22 @@ def test_wrong_arguments(arguments: list[str], message: str, trained: Path, caps
     assert capsys.readouterr().err.strip() == message
 
 
+def test_nothing_that_a_strangers_run_names_is_imported(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Its module lies where somebody evaluates, as it does after an archive was unpacked there."""
+    (tmp_path / "strange.py").write_text("raise SystemExit('executed')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("env: CartPole-v1", "env: strange:World"))
+    assert main([str(run), "--episodes", "1"]) == 1
+    assert "asks for the environment strange:World, which runs a Python module" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="executed"):
+        main([str(run), "--episodes", "1", "--env", "strange:World"])
+    assert main([str(run), "--episodes", "1", "--env", "CartPole-v1"]) == 0
+
+
 def test_a_run_without_a_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]):
     shutil.rmtree(run / "checkpoints")
     assert main([str(run)]) == 1

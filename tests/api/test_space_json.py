@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -82,6 +82,7 @@ def assert_identical(one: spaces.Space, two: spaces.Space) -> None:
             assert_identical(child, other)
 
 
+@settings(deadline=None)  # the first example pays for imports
 @given(ANY_SPACE)
 def test_a_space_survives_json(space: spaces.Space):
     text = json.dumps(space_to_json(space), allow_nan=False)

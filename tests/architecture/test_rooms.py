@@ -28,6 +28,8 @@ ROOMS = {
     "dream": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.training", "envs"},
 }
 SINGLE_IMPORTER = ("orbax", "tensorboard", "tyro")
+RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
+UNSAFE_LOADERS = {"unsafe_load", "full_load", "UnsafeLoader", "FullLoader"}  # of yaml
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines
 
 
@@ -101,6 +103,18 @@ def test_only_the_composition_knows_environments(path):
 def test_one_file_imports_each_library_that_may_be_replaced(library):
     importers = [label(path) for path in SOURCES if any(within(name, {library}) for name in imports_of(path))]
     assert len(importers) == 1, importers
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=label)
+def test_nothing_that_runs_code_when_it_is_read_is_used_for_files(path):
+    """Pickled things go from a process to its own workers, and nowhere else."""
+    tree = ast.parse(path.read_text())
+    found = {name.partition(".")[0] for name in imports_of(path)} & RUNS_CODE
+    assert found == (RUNS_CODE & {"pickle", "cloudpickle"} if label(path) == "envs/worker.py" else set())
+    names = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    assert {name for name in names if name in UNSAFE_LOADERS} == set()
+    keywords = [node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "allow_pickle"]
+    assert all(isinstance(node.value, ast.Constant) and node.value.value is False for node in keywords)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=label)

@@ -31,7 +31,7 @@ from envs.spaces import DiscreteSpec, ImageSpec, Timestep, VectorSpec, action_wi
 ROOMY = Machine(memory_limit=10**12, disk_free=10**12)
 
 
-def plan(config, *, observation_spec=None, machine=ROOMY, width=100):
+def plan(config, *, observation_spec=None, machine=ROOMY, width=100, device_limit=None):
     return startup_plan(
         config,
         observation_spec=observation_spec or {"image": ImageSpec(64, 64, 3)},
@@ -42,6 +42,7 @@ def plan(config, *, observation_spec=None, machine=ROOMY, width=100):
         action_repeat=4,
         logdir=Path("runs/x"),
         machine=machine,
+        device_limit=device_limit,
         width=width,
     )
 
@@ -115,6 +116,20 @@ def test_plan_names_everything_a_user_asks_for():
     assert "WARNING" not in text
     assert max(map(len, text.splitlines())) <= 100
     assert len(text.splitlines()) <= 15
+
+
+@pytest.mark.parametrize(
+    ("limit", "mesh", "text"),
+    [
+        (10**9, "", "on device parameters, gradient and optimizer 19.8 MB of 1.0 GB; activations come on top"),
+        (10**7, "", "optimizer 19.8 MB of 10.0 MB: WARNING, they do not fit; choose a smaller --size, or split"),
+        (10**7, "model=2", "optimizer 9.9 MB of 10.0 MB; activations come on top"),
+    ],
+)
+def test_memory_of_a_simulated_device(limit, mesh, text):
+    shown = " ".join(plan(resolve({"env": "atari_pong", "mesh": mesh}), device_limit=limit).split())
+    assert text in shown
+    assert "on device" not in plan(resolve({"env": "atari_pong"}))
 
 
 def test_too_little_memory_is_a_warning_with_a_capacity_that_fits():

@@ -20,9 +20,11 @@ import pytest
 from packaging.requirements import Requirement
 
 from dreamer import huge_pages
+from dreamer.config import Config, LogConfig
 from dreamer.doctor import devices, machine, packages, parts
 from dreamer.doctor.__main__ import CHECKS, main
 from dreamer.doctor.findings import Answer, run_checks
+from dreamer.train import warn_of_idle_gpu
 from envs import rendering
 from envs.check.finding import FAIL, OK, WARNING, Finding
 
@@ -283,6 +285,15 @@ def test_simulated_gpu_that_does_not_draw(monkeypatch, has_gpu, status, remedy):
 
 
 @NEEDS_DM_CONTROL
+def test_a_simulated_gpu_that_does_not_draw_because_another_is_there(monkeypatch):
+    monkeypatch.setenv("MUJOCO_EGL_DEVICE_ID", "7")
+    monkeypatch.setattr(rendering, "CANDIDATES", ("egl", "osmesa"))
+    monkeypatch.setattr(rendering, "probe", lambda backend, *, timeout_seconds, unset="": None if unset else "no GPU 7")
+    finding = parts.check_rendering("rendering")
+    assert_finding(finding, FAIL, "MUJOCO_EGL_DEVICE_ID is '7'", "unset MUJOCO_EGL_DEVICE_ID")
+
+
+@NEEDS_DM_CONTROL
 def test_a_backend_that_hangs(shadow):
     shadow("OpenGL.py", "import time; time.sleep(600)")
     finding = parts.check_rendering("rendering", seconds=0.3)
@@ -516,6 +527,18 @@ def test_simulated_plugin_that_fails_in_the_real_jax(simulated_gpu, shadow, code
     simulated_gpu(plugins=[CUDA_13], answer=None)
     shadow("jax_plugins/xla_cuda13.py", code)
     assert_finding(devices.check_devices("device"), FAIL, cause, remedy)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_simulated_gpu_that_a_training_leaves_idle(capsys, simulated_gpu, device):
+    """The real JAX, which runs on the CPU here; whoever asks for the CPU knows."""
+    simulated_gpu()
+    warn_of_idle_gpu(Config(device=device, log=LogConfig(quiet=True)))
+    loud = (
+        "WARNING: running on CPU, though this machine has Simulated H200: JAX has no CUDA plugin -> "
+        "pip install -e '.[cuda]' (python -m dreamer.doctor tells more, --device gpu accepts no CPU)\n"
+    )
+    assert capsys.readouterr().err == (loud if device == "auto" else "")
 
 
 @pytest.mark.parametrize(("name", "value"), [("JAX_PLATFORMS", "cpu"), ("CUDA_VISIBLE_DEVICES", "")])

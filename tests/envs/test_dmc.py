@@ -180,6 +180,28 @@ def test_a_backend_that_cannot_draw_is_passed_over(monkeypatch):
     assert rendering.choose_backend(must_render=False) == "off"
 
 
+def test_a_simulated_gpu_that_the_user_names_and_that_does_not_draw(monkeypatch):
+    """Real processes; the picture they draw needs no GPU, but none may be named."""
+    script = "import os, sys; sys.exit('no GPU 7' if os.environ.get('MUJOCO_EGL_DEVICE_ID') == '7' else 0)"
+    monkeypatch.setattr(rendering, "PROBE", script)
+    monkeypatch.setattr(rendering, "CANDIDATES", ("egl", "osmesa"))
+    monkeypatch.setitem(rendering.sys.modules, "dm_control._render", None)
+    for chosen in ("", "egl"):
+        monkeypatch.setenv(rendering.PROVEN, "")
+        monkeypatch.setenv(rendering.VARIABLE, chosen)
+        monkeypatch.setenv(rendering.GPU_VARIABLE, "7")
+        with pytest.raises(EnvironmentFault, match=r"DEVICE_ID is '7', and that GPU .* \(no GPU 7\).*; unset it, or"):
+            rendering.choose_backend(must_render=True)
+        monkeypatch.setenv(rendering.GPU_VARIABLE, "0")
+        assert rendering.choose_backend(must_render=True) == "egl"
+    monkeypatch.setattr(rendering, "PROBE", "import os, sys; sys.exit(os.environ['MUJOCO_GL'] == 'egl')")
+    monkeypatch.setenv(rendering.PROVEN, "")
+    monkeypatch.setenv(rendering.VARIABLE, "")
+    assert (
+        rendering.choose_backend(must_render=True) == "osmesa"
+    )  # where EGL fails anyway, the variable is not at fault
+
+
 def test_a_hanging_or_crashing_driver_is_noticed(monkeypatch):
     monkeypatch.setattr(rendering, "PROBE", "import time; time.sleep(60)")
     assert rendering.probe("osmesa", timeout_seconds=0.5) == "no picture within 0.5 s"

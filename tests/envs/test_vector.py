@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import sys
+import types
 
 import gymnasium
 import numpy as np
@@ -189,6 +191,22 @@ def test_what_a_vector_environment_returns_is_copied():
     kept = {key: value.copy() for key, value in first.observation.items()}
     play(env, 3)
     np.testing.assert_array_equal(first.observation["state"], kept["state"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_workers_that_were_forked_beside_jax_are_refused(monkeypatch):
+    forked = []
+
+    def fork():
+        forked.append(AsyncVectorEnv(factories(2), context="fork"))
+        return forked[-1]
+
+    monkeypatch.delitem(sys.modules, "jax", raising=False)  # and with it the warning that JAX gives at a fork
+    make(fork, num_envs=2).close()
+    monkeypatch.setitem(sys.modules, "jax", types.ModuleType("jax"))
+    with pytest.raises(EnvironmentFault, match=r'fork makes worker processes by fork.*context="spawn"'):
+        make(fork, num_envs=2)
+    assert not any(process.is_alive() for process in forked[-1].processes)
 
 
 def test_mistakes_are_named():

@@ -190,7 +190,7 @@ def test_finished_run_says_so_and_can_be_extended(tmp_path: Path, capsys: pytest
 
 
 def test_missing_device_is_one_sentence(tmp_path: Path):
-    command = ["--env", "CartPole-v1", *BASE, "--device", "tpu", "--logdir", str(tmp_path / "run")]
+    command = ["--env", "CartPole-v1", *BASE, "--device", "gpu", "--logdir", str(tmp_path / "run")]
     done = subprocess.run([sys.executable, "-m", "dreamer.train", *command], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: JAX finds no tpu: install the extra")
+    assert done.stderr.strip().splitlines()[-1].startswith("error: JAX finds no gpu: install the extra")
