@@ -48,6 +48,15 @@ class TrainRatio:
         self._credit -= due * self._cost
         return due
 
+    def pass_over(self, agent_steps: int) -> None:
+        """Steps for which no update is due, as replay has too little to train on; before the first update: no change.
+
+        Args:
+            agent_steps: as for `updates_due`.
+        """
+        if self._agent_steps is not None:
+            self._agent_steps = agent_steps
+
     def make_ahead(self, *, max_steps: int) -> bool:
         """Takes one update that is not due yet; later calls of `updates_due` give one less.
 
