@@ -48,7 +48,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
         _print_help(config, flag=help_flags[0])
     problems += find_problems(config)
     if problems:
-        _reject(problems)
+        reject(problems)
     return config
 
 
@@ -100,7 +100,8 @@ def _scalar(text: str) -> Any:
         return text
 
 
-def _reject(problems: list[str]) -> NoReturn:
+def reject(problems: list[str]) -> NoReturn:
+    """Lists every fault on stderr and exits with code 2."""
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     lines = "\n".join(f"  - {problem}" for problem in problems)
     print(f"{count} with the configuration:\n{lines}\nAll settings: {PROGRAM} --help", file=sys.stderr)

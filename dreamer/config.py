@@ -6,6 +6,7 @@ Presets are data (`configs/*.yaml`), merged strictly onto these classes by `drea
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal
@@ -149,6 +150,7 @@ class ReplayConfig:
     batch_size: int = 16  # B
     batch_length: int = 64  # T, trained steps of a sequence; one context step comes on top
     online: bool = True  # every fresh window is trained on once, soon
+    max_lost: float = 0.5  # share of the saved steps that may be damaged when a run is resumed; 1: go on with any rest
     save_latents_limit: float = 2e9  # bytes of refreshed latents in a checkpoint; beyond it, those of the chunks serve
 
 
@@ -186,8 +188,9 @@ class LogConfig:
 class CheckpointConfig:
     """When the run is saved. It is also saved at the end, on SIGTERM, SIGUSR1 and Ctrl-C."""
 
-    every_seconds: float = 600.0
+    every_seconds: float = 600.0  # from the end of one save to the beginning of the next
     keep: int = 2
+    max_failures: int = 5  # failed saves in a row that end the run
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,8 @@ class Config:
     size: Literal["1m", "12m", "25m", "50m", "100m", "200m", "400m"] = "12m"
     seed: int = 0
     logdir: str = ""  # empty: runs/<env>-<size>-<seed>
+    init_from: str = ""  # a run or a checkpoint whose parameters a new run starts with, as far as they fit
+    allow_config_change: bool = False  # resume a run with settings that are otherwise refused
     steps: str = "1000000"  # agent steps, or with a unit: 400k_frames, 100k_agent
     preset: str = ""  # a file of configs/presets, or a path to a YAML file
     train_ratio: float = 128.0  # replayed steps per agent step
@@ -212,6 +217,21 @@ class Config:
     environment: EnvConfig = field(default_factory=EnvConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+def prefill_steps(replay: ReplayConfig, *, num_envs: int) -> int:
+    """Agent steps at the first update: the replay then has as many starts of sequences as a batch has trained steps.
+
+    All environments step together, and the last T steps of each start no sequence.
+    """
+    starts = math.ceil(replay.batch_size * replay.batch_length / num_envs)
+    return num_envs * (starts + replay.batch_length)
+
+
+def least_capacity(replay: ReplayConfig, *, num_envs: int) -> int:
+    """Steps below which dropping a chunk could leave fewer starts than a batch needs, or nothing to drop."""
+    needed = replay.chunk + (num_envs + replay.batch_size) * replay.batch_length
+    return max(num_envs * replay.chunk, needed)
 
 
 def mesh_sizes(mesh: str) -> tuple[int, int]:

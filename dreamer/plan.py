@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from io import StringIO
@@ -13,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dreamer.config import Config, ReplayConfig, mesh_sizes
+from dreamer.config import Config, mesh_sizes, prefill_steps
+from dreamer.memory import memory_limit
 from dreamer.validation import steps_to_agent_steps
 from envs.spaces import ActionSpec, DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, action_width
 
@@ -24,9 +24,6 @@ _CHECKPOINT_COPIES = 4  # parameters, slow critic (at most as many), two moments
 _DEVICE_COPIES = 4  # parameters, gradient, two moments of the optimizer
 _SAFE_SHARE = 0.8  # of the memory limit: the rest is for the program, the environments and the batches
 _WARNING = "WARNING"
-_CGROUP_V1 = ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
-_CGROUP_V2 = ("sys/fs/cgroup", "memory.max")
-_UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number near 2**63
 
 
 class Machine(NamedTuple):
@@ -153,11 +150,6 @@ def describe_budget(config: Config, *, action_repeat: int) -> str:
     )
 
 
-def prefill_steps(replay: ReplayConfig, *, num_envs: int) -> int:
-    """Agent steps before the first update; the last T of every environment start no sequence (see `Replay.ready`)."""
-    return (replay.batch_size + num_envs) * replay.batch_length
-
-
 def describe_memory(steps: int, *, step_bytes: int, chunk: int, limit: int) -> str:
     """Whether a full replay fits into the memory of this process, and how to make it fit.
 
@@ -201,9 +193,10 @@ def describe_disk(config: Config, *, replay_bytes: int, parameters: int, free: i
     """
     weights = parameters * _NUMBER_BYTES * _CHECKPOINT_COPIES
     latents = min(config.replay.save_latents_limit, replay_bytes)
-    saved = config.checkpoint.keep * (weights + latents)
+    count = config.checkpoint.keep + 1  # the oldest goes only when the newest is whole
+    saved = count * (weights + latents)
     facts = (
-        f"replay {format_bytes(replay_bytes)} + {config.checkpoint.keep} checkpoints {format_bytes(saved)} at most, "
+        f"replay {format_bytes(replay_bytes)} + {count} checkpoints {format_bytes(saved)} at most, "
         f"of {format_bytes(free)} free"
     )
     if replay_bytes + saved <= free:
@@ -217,16 +210,6 @@ def measure_machine(logdir: Path, *, root: Path = Path("/")) -> Machine:
     return Machine(memory_limit=memory_limit(root=root), disk_free=shutil.disk_usage(existing).free)
 
 
-def memory_limit(*, root: Path = Path("/")) -> int:
-    """The least of the machine's memory and the limits of the control groups (v1 and v2) around this process, in bytes.
-
-    Args:
-        root: where `sys` and `proc` are found; tests put their own there.
-    """
-    limits = [_read_limit(file) for file in _limit_files(root)]
-    return min([_physical_memory(), *(limit for limit in limits if limit is not None)])
-
-
 def format_bytes(count: float) -> str:
     """`4.2 GB`, in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -234,34 +217,6 @@ def format_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
-
-
-def _limit_files(root: Path) -> list[Path]:
-    """The limit of the process's own group and of every group above it: the tightest one counts."""
-    files = []
-    groups = root / "proc/self/cgroup"
-    lines = groups.read_text().splitlines() if groups.is_file() else []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        base, name = _CGROUP_V1 if controllers else _CGROUP_V2
-        group = root / base / path.lstrip("/")
-        files += [folder / name for folder in (group, *group.parents) if folder.is_relative_to(root / base)]
-    return files
-
-
-def _read_limit(file: Path) -> int | None:
-    """The limit in a control group's file; None where there is none (`max`, or v1's huge number)."""
-    try:
-        text = file.read_text().strip()
-    except OSError:  # inside a container the groups above are often not visible
-        return None
-    return int(text) if text.isdigit() and int(text) < _UNLIMITED else None
-
-
-def _physical_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _part_bytes(part: ImageSpec | VectorSpec | DiscreteSpec) -> int:

@@ -175,16 +175,22 @@ def to_yaml(config: Config) -> str:
     return header + yaml.safe_dump(nest(plain), sort_keys=False)
 
 
-def from_yaml(path: Path | str) -> Config:
+def from_yaml(path: Path | str, *, problems: list[str] | None = None) -> Config:
     """Read a configuration written by `to_yaml`; a setting that the file lacks keeps its default.
 
+    Args:
+        path: the file.
+        problems: where given, gets a sentence for everything that cannot be read, which is left out of the result.
+
     Raises:
-        ConfigError: with every unknown key and every value of a wrong type.
+        ConfigError: with every unknown key and every value of a wrong type, where `problems` is not given.
     """
-    problems: list[str] = []
-    config = merge(Config(), _read_layer(Path(path), problems=problems), problems=problems)
-    if problems:
-        raise ConfigError(problems)
+    found: list[str] = []
+    config = merge(Config(), _read_layer(Path(path), problems=found), problems=found)
+    if problems is not None:
+        problems += found
+    elif found:
+        raise ConfigError(found)
     return config
 
 

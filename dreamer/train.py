@@ -5,6 +5,7 @@ The module itself imports no JAX: a typo on the command line is answered at once
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -12,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dreamer.cli import parse
+from dreamer.changes import ADJUSTABLE, ConfigChangedError, config_changes, interface_changes, keep
+from dreamer.cli import parse, reject
 from dreamer.config import FACTORY, Config
 from dreamer.huge_pages import restart_with_huge_pages
+from dreamer.memory import memory_is_short
 from dreamer.plan import startup_plan
-from dreamer.presets import diff, from_yaml, to_yaml
-from dreamer.validation import steps_to_agent_steps
+from dreamer.presets import ConfigError
+from dreamer.validation import budget_problems, steps_to_agent_steps
 
 if TYPE_CHECKING:
     from dreamer.training.run_folder import RunFolder
@@ -25,10 +28,6 @@ if TYPE_CHECKING:
     from envs.environment import Environment
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
-ADJUSTABLE = (  # may differ when a run is resumed
-    *("steps", "log.", "checkpoint.", "logdir", "preset", "device", "mesh"),
-    *("environment.max_restarts", "environment.step_timeout", "environment.nonfinite", "optimizer.max_skipped"),
-)
 FAULT = 1  # exit code
 STOPPING = "stopping: saves when the running update is done; a second Ctrl-C ends at once and saves nothing"
 
@@ -66,39 +65,70 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
     ) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAULT
+    except ConfigError as error:
+        reject(error.problems)
 
 
 def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) -> int:
-    """Makes every part, shows the plan, and trains until the budget is spent or a signal comes."""
+    """Makes every part, shows the plan, and trains until the budget is spent or a signal comes.
+
+    A new folder is taken back if anything fails before training has begun.
+    """
     from dreamer.training.device_memory import exhaustion_explained
     from dreamer.training.progress import Progress
+    from dreamer.training.run_folder import RunFolderError
     from dreamer.training.signals import catch_stop_signals
-    from envs.environment import EnvironmentFault
 
-    keep_config(config, folder)
-    with catch_stop_signals() as stop, exhaustion_explained():
+    with catch_stop_signals() as stop, exhaustion_explained(), contextlib.ExitStack() as parts:
         try:
-            trainer, environment = compose(config, folder=folder, env=env)
-        except (DeviceError, EnvironmentFault):
+            trainer, told = begin(config, folder=folder, env=env, parts=parts)
+        except BaseException as error:
             folder.discard_new()
+            if isinstance(error, OSError):
+                raise RunFolderError(f"{folder.path} cannot be used: {error}.") from error
             raise
-        try:
-            keep_interface(environment, config, folder)
-            resumed = trainer.resume()
-            total = steps_to_agent_steps(config.steps, environment.action_repeat)
-            with Progress(total, start=trainer.counters, quiet=config.log.quiet) as progress:
-                stop.announce = lambda: progress.print(STOPPING)
-                if resumed:
-                    progress.print(resumed)
-                trainer.run(stop=lambda: stop.requested, progress=progress)
-        finally:
-            environment.close()
+        with Progress(trainer.total_steps, start=trainer.counters, quiet=config.log.quiet) as progress:
+            stop.announce = lambda: progress.print(STOPPING)
+            for line in told:
+                progress.print(line)
+            trainer.run(stop=lambda: stop.requested, progress=progress)
         say(config, f"saved in {folder.path}; the same command continues" if stop.requested else summary(trainer))
     return stop.exit_code
 
 
-def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) -> tuple[Trainer, Environment]:
-    """Environment, networks, replay and loop of a run; prints the start-up plan on the way."""
+def begin(
+    config: Config, *, folder: RunFolder, env: str | Callable[[], Any], parts: contextlib.ExitStack
+) -> tuple[Trainer, list[str]]:
+    """A trainer that is ready to run, resumed if there is something to resume; and what there is to say about it.
+
+    Args:
+        config: the resolved one.
+        folder: of the run; gets configuration and spaces once they are known to fit.
+        env: a name, or a function that makes the environment.
+        parts: closes the environment.
+    """
+    changes = config_changes(config, folder)
+    environment_stays = not any(name.startswith("env") and not name.startswith(ADJUSTABLE) for name in changes)
+    trainer, environment = compose(config, folder=folder, env=env, parts=parts)
+    changes |= interface_changes(environment, config, folder)
+    told = [f"changed: {name}: {change}" for name, change in changes.items()]
+    resumed = trainer.resume(keep_environment=environment_stays)
+    if resumed:
+        told.append(resumed)
+    elif config.init_from:
+        told.append(trainer.inherit(config.init_from))
+    keep(config, environment, folder)
+    return trainer, told
+
+
+def compose(
+    config: Config, *, folder: RunFolder, env: str | Callable[[], Any], parts: contextlib.ExitStack
+) -> tuple[Trainer, Environment]:
+    """Environment, networks, replay and loop of a run; prints the start-up plan on the way.
+
+    Raises:
+        ConfigError: the environment, once it is made, leaves no room for an update in replay or budget.
+    """
     import envs
     from dreamer.training.compilation import cache_compilations
     from dreamer.training.device_memory import device_limit
@@ -113,6 +143,10 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
     warn_of_idle_gpu(config)
     cache_compilations()
     environment = envs.make(env, seed=config.seed, settings=config.environment)
+    parts.callback(environment.close)
+    problems = budget_problems(config, num_envs=environment.num_envs, action_repeat=environment.action_repeat)
+    if problems:
+        raise ConfigError(problems)
     definition = Definition(config, environment.observation_spec, environment.action_spec)
     counts = definition.parameter_counts()
     counts.pop("total")
@@ -133,52 +167,15 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
         total_steps=steps_to_agent_steps(config.steps, environment.action_repeat),
         action_repeat=environment.action_repeat,
     )
-    return Trainer(config, env=environment, definition=definition, folder=folder, schedule=schedule), environment
-
-
-class ConfigChangedError(ValueError):
-    """A run is resumed with another configuration than it was started with."""
-
-
-def keep_config(config: Config, folder: RunFolder) -> None:
-    """Writes the resolved configuration into a new run's folder; compares it with that of an old one.
-
-    Raises:
-        ConfigChangedError: something differs that a run cannot change on its way.
-    """
-    if folder.config.exists():
-        changes = diff(from_yaml(folder.config), config)
-        fixed = {name: change for name, change in changes.items() if not name.startswith(ADJUSTABLE)}
-        if fixed:
-            lines = "\n".join(f"  {name}: {old} in the run, {new} now" for name, (old, new) in fixed.items())
-            raise ConfigChangedError(
-                f"{folder.path} was started with another configuration:\n{lines}\n"
-                "Leave these as they were, or choose another --logdir."
-            )
-    partial = folder.config.with_suffix(".partial")
-    partial.write_text(to_yaml(config), encoding="utf-8")
-    os.replace(partial, folder.config)
-
-
-def keep_interface(environment: Environment, config: Config, folder: RunFolder) -> None:
-    """Writes the environment's spaces into the run's folder, for `dreamer.load`; an old run's must be the same.
-
-    Raises:
-        ConfigChangedError: the environment is not the one that the run was started with.
-    """
-    from envs.space_json import FILE_NAME, Interface
-
-    path = folder.path / FILE_NAME
-    settings = config.environment
-    now = Interface.of(environment, image_size=settings.image_size, action_bound=settings.action_bound)
-    before = Interface.read(path) if path.exists() else now
-    for name in ("observation_space", "action_space"):
-        if getattr(before, name) != getattr(now, name):
-            raise ConfigChangedError(
-                f"{folder.path} was started with another environment: its {name.replace('_', ' ')} was "
-                f"{getattr(before, name)} and is {getattr(now, name)} now. Use the old one, or another --logdir."
-            )
-    now.write(path)
+    trainer = Trainer(
+        config,
+        env=environment,
+        definition=definition,
+        folder=folder,
+        schedule=schedule,
+        memory_is_short=memory_is_short,
+    )
+    return trainer, environment
 
 
 def run_directory(config: Config) -> Path:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dreamer.config import Config, mesh_sizes
+from dreamer.config import Config, least_capacity, mesh_sizes, prefill_steps
 from dreamer.presets import ConfigError, did_you_mean, flatten, merge_layers
 
 _STEPS = re.compile(r"(?P<count>\d[\d_]*(\.\d+)?(e\d{1,2})?)(?P<scale>[km]?)(_(?P<unit>[a-z]+))?", re.IGNORECASE)
@@ -31,7 +31,13 @@ _AT_LEAST_ZERO = (
     "checkpoint.every_seconds",
 )
 _BELOW_ONE = ("world.rssm.unimix", "behavior.actor.unimix", "optimizer.beta1", "optimizer.beta2")
-_UP_TO_ONE = ("behavior.lam", "behavior.critic.slow_rate", "behavior.return_norm.rate", "environment.sticky")
+_UP_TO_ONE = (
+    "replay.max_lost",
+    "behavior.lam",
+    "behavior.critic.slow_rate",
+    "behavior.return_norm.rate",
+    "environment.sticky",
+)
 _PERCENTILES = ("behavior.return_norm.low", "behavior.return_norm.high")
 MOST_CLASSES = 256  # replay stores a class index in one byte
 
@@ -80,7 +86,12 @@ def find_problems(config: Config) -> list[str]:
     """Every value that cannot work, one sentence each, naming the setting and the remedy."""
     flat = flatten(config)
     ranges = [problem for name, value in flat.items() if (problem := _range_problem(name, value))]
-    return ranges + _relation_problems(config) + _budget_problems(config)
+    problems = ranges + _relation_problems(config)
+    sizes = config.environment.num_envs, config.replay.chunk, config.replay.batch_size, config.replay.batch_length
+    if min(sizes) < 1:  # said above; nothing can be computed from it
+        return problems
+    action_repeat = config.environment.action_repeat or 1  # that of a suite is known once the environment is made
+    return problems + budget_problems(config, num_envs=config.environment.num_envs, action_repeat=action_repeat)
 
 
 def _range_problem(name: str, value: Any) -> str:
@@ -139,24 +150,31 @@ def _mesh_problems(config: Config) -> list[str]:
     ]
 
 
-def _budget_problems(config: Config) -> list[str]:
-    """A replay or a number of steps from which no batch can ever be drawn."""
-    replay = config.replay
-    batch = replay.batch_size * replay.batch_length
-    problems = []
-    if replay.capacity < batch + replay.batch_size:
+def budget_problems(config: Config, *, num_envs: int, action_repeat: int) -> list[str]:
+    """A replay or a number of steps from which no batch can ever be drawn.
+
+    Args:
+        config: the whole one.
+        num_envs: environments that step together.
+        action_repeat: environment frames per agent step.
+    """
+    replay, problems = config.replay, []
+    shape = f"batch size {replay.batch_size} x length {replay.batch_length}, environments {num_envs}"
+    least = least_capacity(replay, num_envs=num_envs)
+    if replay.capacity < least:
         problems.append(
-            f"--replay.capacity {replay.capacity} cannot hold one batch: {replay.batch_size} sequences of "
-            f"{replay.batch_length} + 1 steps need {batch + replay.batch_size}"
+            f"--replay.capacity {replay.capacity} is too small: {shape} and chunks of {replay.chunk} need at least "
+            f"{least}; raise it, or lower --replay.chunk"
         )
     try:
-        agent_steps = steps_to_agent_steps(config.steps, config.environment.action_repeat or 1)
+        agent_steps = steps_to_agent_steps(config.steps, action_repeat)
     except ValueError as error:
         return [*problems, f"--steps: {error}"]
-    if agent_steps <= batch:
+    prefill = prefill_steps(replay, num_envs=num_envs)
+    if math.ceil(agent_steps / num_envs) * num_envs < prefill:
         problems.append(
-            f"--steps {config.steps} are {agent_steps} agent steps and end before the first update, which needs more "
-            f"than {batch} of them (batch size {replay.batch_size} x length {replay.batch_length})"
+            f"--steps {config.steps} are {agent_steps} agent steps and end before the first update, which needs "
+            f"{prefill} of them ({shape})"
         )
     return problems
 

@@ -51,6 +51,11 @@ class ReplayStream(Generic[DeviceBatch]):
         return self._replay.num_steps
 
     @property
+    def capacity(self) -> int:
+        """Steps that the replay may hold, see `Replay.capacity`."""
+        return self._replay.capacity
+
+    @property
     def ready(self) -> bool:
         """Whether training may begin, see `Replay.ready`."""
         return self._replay.ready

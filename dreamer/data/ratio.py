@@ -52,6 +52,15 @@ class TrainRatio:
         """Takes back updates of `updates_due` that were not made; they are due at its next call."""
         self._credit += updates * self._cost
 
+    def pass_over(self, agent_steps: int) -> None:
+        """Steps for which no update is due, as replay has too little to train on; before the first update: no change.
+
+        Args:
+            agent_steps: as for `updates_due`.
+        """
+        if self._agent_steps is not None:
+            self._agent_steps = agent_steps
+
     def make_ahead(self, *, max_steps: int) -> bool:
         """Takes one update that is not due yet; later calls of `updates_due` give one less.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dreamer.config import ReplayConfig
+from dreamer.config import ReplayConfig, least_capacity
 from dreamer.data.layout import OBSERVATION, StepLayout
 from dreamer.data.storage import ReplayState, RestoreReport, Storage
 from dreamer.types import Batch, CompactLatent
@@ -45,13 +45,21 @@ class Replay:
         config: sizes, in steps.
         seed: root of the draws.
         directory: where full chunks are written, so that `state` and `restore` work; None keeps memory only.
+        memory_is_short: whether this process should not grow further, see `Storage`.
 
     Raises:
         ValueError: the capacity cannot hold what a batch needs.
     """
 
     def __init__(
-        self, layout: StepLayout, *, num_envs: int, config: ReplayConfig, seed: int, directory: Path | None
+        self,
+        layout: StepLayout,
+        *,
+        num_envs: int,
+        config: ReplayConfig,
+        seed: int,
+        directory: Path | None,
+        memory_is_short: Callable[[], bool] = lambda: False,
     ) -> None:
         least = least_capacity(config, num_envs=num_envs)
         if config.capacity < least:
@@ -65,7 +73,13 @@ class Replay:
         self._seed = seed
         self._num_envs = num_envs
         self._storage = Storage(
-            layout, num_envs=num_envs, length=config.chunk, capacity=config.capacity, directory=directory
+            layout,
+            num_envs=num_envs,
+            length=config.chunk,
+            capacity=config.capacity,
+            least=least,
+            directory=directory,
+            memory_is_short=memory_is_short,
         )
         self._fresh: deque[tuple[int, int]] = deque()  # (env, context step) of windows not trained on yet
         self._batches = 0  # drawn so far
@@ -74,6 +88,11 @@ class Replay:
     def num_steps(self) -> int:
         """Steps held, over all environments."""
         return self._storage.num_steps
+
+    @property
+    def capacity(self) -> int:
+        """Steps that it may hold now: as configured, or less where memory ran short."""
+        return self._storage.capacity
 
     @property
     def num_starts(self) -> int:
@@ -227,9 +246,3 @@ class Replay:
     def _empty(self, name: str, *leading: int) -> Any:  # a host array where `Batch` says device array
         field = self.layout.fields[name]
         return np.empty((*leading, *field.shape), field.dtype)
-
-
-def least_capacity(config: ReplayConfig, *, num_envs: int) -> int:
-    """Steps below which dropping a chunk could leave fewer starts than a batch needs, or nothing to drop."""
-    needed = config.chunk + (num_envs + config.batch_size) * config.batch_length
-    return max(num_envs * config.chunk, needed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from dreamer.data.timeline import Timeline
 
 FORMAT = 1  # of the manifest
 LATENT = ("deter", "stoch")
+SHOWN = 5  # damaged files that are listed by name
 
 
 class ReplayState(NamedTuple):
@@ -33,6 +34,7 @@ class RestoreReport(NamedTuple):
 
     Attributes:
         steps: steps that it holds now.
+        saved_steps: steps that the checkpoint lists.
         lost_steps: steps of chunks that could not be read.
         lost: one sentence for each of those, naming the file.
         removed: chunk files written after the checkpoint, removed unread.
@@ -40,29 +42,62 @@ class RestoreReport(NamedTuple):
     """
 
     steps: int
+    saved_steps: int
     lost_steps: int
     lost: tuple[str, ...]
     removed: int
     latents_kept: bool
 
+    def describe(self) -> str:
+        """Steps held, what was lost and what was removed, in one line and a few more for the damaged files."""
+        parts = [f"{self.steps:,} steps of replay"]
+        if self.lost:
+            parts.append(f"{self.lost_steps:,} of {self.saved_steps:,} saved ones are lost")
+        if self.removed:
+            parts.append(f"{self.removed:,} chunk files written after the checkpoint were removed")
+        return "\n".join(["; ".join(parts), *([self.list_lost()] if self.lost else [])])
+
+    def list_lost(self) -> str:
+        """What was wrong with the first few damaged files, a line each."""
+        more = [f"  ... and {len(self.lost) - SHOWN:,} more"] * (len(self.lost) > SHOWN)
+        return "\n".join([*(f"  {line}" for line in self.lost[:SHOWN]), *more])
+
 
 class Storage:
     """Steps of `N` environments in chunks, allocated as they come in and dropped, oldest first, beyond the capacity.
+
+    Where memory is short when a chunk is to be allocated, the capacity falls to one chunk less than there is, and stays
+    there for the life of this object: a smaller replay trains on, a process that the system kills does not.
 
     Args:
         layout: the fields of a step.
         num_envs: environments N that step together.
         length: steps of a chunk.
         capacity: steps over all environments.
+        least: steps below which no shortage of memory takes the capacity.
         directory: where full chunks are written; None keeps them in memory only.
+        memory_is_short: asked before every chunk.
+
+    Attributes:
+        capacity: as it is now.
     """
 
     def __init__(
-        self, layout: StepLayout, *, num_envs: int, length: int, capacity: int, directory: Path | None
+        self,
+        layout: StepLayout,
+        *,
+        num_envs: int,
+        length: int,
+        capacity: int,
+        least: int,
+        directory: Path | None,
+        memory_is_short: Callable[[], bool],
     ) -> None:
         self._layout = layout
         self._length = length
-        self._capacity = capacity
+        self.capacity = capacity
+        self._least = least
+        self._memory_is_short = memory_is_short
         self._files = None if directory is None else ChunkFiles(directory, layout=layout, length=length)
         self.timelines = [Timeline(layout, env=env, length=length) for env in range(num_envs)]
 
@@ -74,6 +109,8 @@ class Storage:
     def append(self, values: dict[str, np.ndarray]) -> None:
         """Copies one step of every environment, by field `[N, ...]`; full chunks go to the disk in the background."""
         for timeline in self.timelines:
+            if timeline.begins_chunk:
+                self._heed_memory()
             full = timeline.append(values)
             if full is not None and self._files is not None:
                 self._files.write_soon(full)
@@ -142,6 +179,7 @@ class Storage:
         self._drop_excess()
         return RestoreReport(
             steps=self.num_steps,
+            saved_steps=len(state.manifest["chunks"]) * self._length + sum(end % self._length for end in ends),
             lost_steps=len(lost) * self._length,
             lost=tuple(lost),
             removed=files.remove_from([end // self._length for end in ends]),
@@ -167,14 +205,22 @@ class Storage:
             self._files.close()
 
     def _drop_excess(self) -> None:
-        while self.num_steps > self._capacity:
-            min(self.timelines, key=_oldest).drop_oldest()
+        while self.num_steps > self.capacity:
+            min((timeline for timeline in self.timelines if timeline.segments), key=_oldest).drop_oldest()
+
+    def _heed_memory(self) -> None:
+        """Makes room for a chunk before it is allocated."""
+        if self._memory_is_short():
+            self.capacity = min(self.capacity, max(self._least, self.num_steps - self._length))
+            self._drop_excess()
 
     def _read_chunks(self, files: ChunkFiles, state: ReplayState) -> list[str]:
         """Installs every chunk that can be read, with its refreshed latents; returns what was wrong with the others."""
         refreshed = {tuple(place): row for row, place in enumerate(state.manifest["refreshed"])}
         lost: list[str] = []
-        for env, index, fingerprint in state.manifest["chunks"]:
+        oldest_first = sorted(state.manifest["chunks"], key=lambda listed: listed[1])  # dropped in that order, too
+        for env, index, fingerprint in oldest_first:
+            self._heed_memory()
             try:
                 chunk = files.read(env, index, fingerprint=fingerprint)
             except DamagedChunkError as error:

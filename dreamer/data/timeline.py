@@ -45,6 +45,11 @@ class Timeline:
         """Index of the oldest chunk."""
         return next(iter(self._chunks), self.end // self._length)
 
+    @property
+    def begins_chunk(self) -> bool:
+        """Whether the next step needs a new chunk."""
+        return self.end % self._length == 0
+
     def append(self, values: dict[str, np.ndarray]) -> Chunk | None:
         """Copies row `env` of arrays `[N, ...]` behind the last step; returns the chunk if that filled it."""
         index, place = divmod(self.end, self._length)

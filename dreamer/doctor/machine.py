@@ -18,7 +18,8 @@ SMALL_RUN = "--size 1m --replay.capacity 100000"
 
 def check_memory(name: str, *, root: Path = Path("/")) -> Finding:
     """What this process may use, limits of containers included (read below `root`)."""
-    from dreamer.plan import format_bytes, memory_limit
+    from dreamer.memory import memory_limit
+    from dreamer.plan import format_bytes
 
     limit, physical = memory_limit(root=root), memory_limit(root=Path(os.devnull))  # the latter has no control groups
     of = f" of the machine's {format_bytes(physical)}, as a control group allows" if limit < physical else ""

@@ -19,8 +19,8 @@ import re
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,6 +127,17 @@ class Checkpoints:
             )
         return None
 
+    def metas(self) -> dict[Path, dict[str, Any]]:
+        """What was given to `save` as `meta`, by directory, of every checkpoint; one whose words are lost is left out.
+
+        Nothing is verified: this is for what must be kept as long as a checkpoint might still be restored.
+        """
+        found = {}
+        for path in self._newest_first():
+            with suppress(OSError, ValueError, KeyError):
+                found[path] = json.loads((path / "meta.json").read_text(encoding="utf-8"))["meta"]
+        return found
+
     def discard_partial(self) -> None:
         """Removes what killed saves left behind. Only the process that holds the run's lock may call it."""
         for path in self.directory.glob(f"{_PARTIAL}*"):
@@ -224,6 +235,41 @@ def restore(path: str | Path, *, abstract_arrays: Any) -> Restored:
     return Restored(arrays, host, document["meta"])
 
 
+def read_part(path: str | Path, *, below: Sequence[str]) -> dict[str, jax.Array]:
+    """Reads the arrays of one branch, whatever the others look like, onto the first device, after verifying every byte.
+
+    Args:
+        path: a checkpoint.
+        below: the keys (or names of a NamedTuple's fields) that lead to a branch of nested dicts.
+
+    Returns:
+        The arrays by the rest of their path: `world/rssm/prior_out/bias`.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, missing, or has no such branch.
+    """
+    path = Path(path).absolute()
+    _read_document(path)
+    try:
+        with _silent_log():
+            stored = ocp.metadata(str(path / "arrays")).metadata
+            wanted = jax.tree_util.tree_map_with_path(
+                lambda keys, leaf: _target(leaf) if _keys(keys)[: len(below)] == list(below) else ..., stored
+            )
+            arrays = ocp.load(str(path / "arrays"), wanted)
+    except Exception as error:
+        raise CheckpointError(f"Checkpoint {path} cannot be read: {_first_line(error)}.") from error
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    found = {"/".join(_keys(keys)[len(below) :]): leaf for keys, leaf in leaves if leaf is not ...}
+    if not found:
+        raise CheckpointError(f"Checkpoint {path} holds nothing below {'/'.join(below)}; is it a run's?")
+    return found
+
+
+def _keys(path: tuple[Any, ...]) -> list[str]:
+    return [jax.tree_util.keystr((key,), simple=True) for key in path]
+
+
 def _read_document(path: Path) -> dict[str, Any]:
     try:
         verify_manifest(path)
@@ -277,7 +323,8 @@ def _check_specs(saved: dict[str, list], abstract_arrays: Any, path: Path) -> No
         shown = "\n  ".join(lines[:8] + [f"... and {len(lines) - 8} more"] * (len(lines) > 8))
         raise CheckpointError(
             f"Checkpoint {path} does not fit this run ({len(lines)} arrays differ):\n  {shown}\n"
-            "It was written with another size, environment or configuration."
+            "It was written with another size, environment or configuration; a new run takes over what fits with "
+            "--init-from, and another --logdir."
         )
 
 

@@ -116,6 +116,12 @@ class Collector:
         self._timestep = self._env.step(host_action)
         return ended
 
+    @property
+    def open_episode(self) -> Episode:
+        """The longest of the episodes under way, as it stands."""
+        longest = int(np.argmax(self._lengths))
+        return Episode(float(self._scores[longest]), int(self._lengths[longest]))
+
     def state(self) -> dict[str, np.ndarray]:
         """Everything on the host that the next step depends on, as named arrays; the carry is kept apart.
 

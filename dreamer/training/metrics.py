@@ -52,13 +52,13 @@ class MetricsLogger:
         self._warned: set[str] = set()
         self._identity = [env, str(seed)]
         metrics, episodes = directory / "metrics.jsonl", directory / "episodes.csv"
-        with self._tolerate("old rows"):
+        with self.tolerate("old rows"):
             _purge(metrics, episodes, list(directory.glob("events.out.tfevents.*")), resume_at=resume_at)
         self._start = time.monotonic() - self._elapsed_before(metrics)
         self._metrics = AppendOnlyFile(metrics)
         self._episodes = AppendOnlyFile(episodes, header=",".join(EPISODE_COLUMNS))
         self._tensorboard: EventFileWriter | None = None
-        with self._tolerate("tensorboard"):
+        with self.tolerate("tensorboard"):
             self._tensorboard = EventFileWriter(str(directory), max_queue_size=1000, flush_secs=10)
 
     def scalars(self, counters: Counters, values: Mapping[str, SupportsFloat]) -> None:
@@ -71,7 +71,7 @@ class MetricsLogger:
         floats = {tag: float(value) for tag, value in values.items()}
         row = counters._asdict() | {"seconds": round(time.monotonic() - self._start, 3)}
         row |= {tag: value if math.isfinite(value) else None for tag, value in floats.items()}
-        with self._tolerate("metrics.jsonl"):
+        with self.tolerate("metrics.jsonl"):
             self._metrics.append(json.dumps(row))
         progress = {"counters/agent_steps": counters.agent_steps, "counters/updates": counters.updates}
         self._summarize(counters, [Summary.Value(tag=tag, simple_value=v) for tag, v in (floats | progress).items()])
@@ -79,7 +79,7 @@ class MetricsLogger:
     def episode(self, counters: Counters, *, score: float, length: int) -> None:
         """One finished episode: undiscounted return, and length in agent steps."""
         row = [*self._identity, *map(str, counters), repr(float(score)), str(length)]
-        with self._tolerate("episodes.csv"):
+        with self.tolerate("episodes.csv"):
             self._episodes.append(_csv_line(row))
         # The alias is what cleanrl and the tools around it filter for.
         tags = {"episode/score": score, "episode/length": length, "charts/episodic_return": score}
@@ -94,7 +94,7 @@ class MetricsLogger:
             frames: uint8 `[T, H, W, C]`.
             fps: frames per second.
         """
-        with self._tolerate("videos"):
+        with self.tolerate("videos"):
             gif = encode_gif(frames, fps=fps)
             _, height, width, _ = frames.shape
             image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
@@ -107,8 +107,9 @@ class MetricsLogger:
     def close(self) -> None:
         """Flushes and ends TensorBoard's thread. Nothing may be logged after it."""
         self._with_tensorboard(EventFileWriter.close)
-        self._metrics.close()
-        self._episodes.close()
+        for file in (self._metrics, self._episodes):
+            with self.tolerate("closing"):
+                file.close()
 
     def _summarize(self, counters: Counters, values: list[Summary.Value]) -> None:
         event = Event(wall_time=time.time(), step=counters.env_frames, summary=Summary(value=values))
@@ -116,11 +117,12 @@ class MetricsLogger:
 
     def _with_tensorboard(self, use: Callable[[EventFileWriter], None]) -> None:
         if self._tensorboard is not None:
-            with self._tolerate("tensorboard"):
+            with self.tolerate("tensorboard"):
                 use(self._tensorboard)
 
     @contextmanager
-    def _tolerate(self, what: str) -> Iterator[None]:
+    def tolerate(self, what: str) -> Iterator[None]:
+        """Counts what fails inside, whatever it is, and warns once for each `what`; nothing of it comes out."""
         try:
             yield
         except Exception as error:  # whatever it is: a log is not worth a run
@@ -130,7 +132,7 @@ class MetricsLogger:
                 warnings.warn(f"Logging to {what} fails ({error}); training goes on without it.", stacklevel=4)
 
     def _elapsed_before(self, metrics: Path) -> float:
-        with self._tolerate("old rows"):
+        with self.tolerate("old rows"):
             lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []
             return json.loads(lines[-1])["seconds"] if lines else 0.0
         return 0.0

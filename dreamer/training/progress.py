@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -37,6 +38,12 @@ class _Rates(NamedTuple):
     env_frames: float
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Falls silent where nobody reads any more; rich would end the program."""
+        self.quiet = True
+
+
 class Progress:
     """A context manager; a thread of its own draws, so that a long compilation still shows its seconds.
 
@@ -58,7 +65,7 @@ class Progress:
         self._samples: deque[_Sample] = deque()
         self._samples_lock = threading.Lock()  # a phase change prints from another thread than the clock
         self._quiet = quiet
-        self._console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
+        self._console = _Console(file=stream or sys.stderr, highlight=False, soft_wrap=True)
         self._live: Live | None = None
         self._plain: threading.Thread | None = None
         self._ended = threading.Event()
@@ -83,7 +90,7 @@ class Progress:
 
     def print(self, message: str) -> None:
         """A message of its own line, above the live line; also when quiet, since someone chose to say it."""
-        self._console.print(message, markup=False)
+        self._write(message)
 
     def line(self) -> str:
         """The progress as one line of text, what matters most first: a narrow terminal cuts the end."""
@@ -118,7 +125,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with contextlib.suppress(OSError):
+                self._live.stop()
         if self._plain is not None:
             self._ended.set()
             self._plain.join()
@@ -150,7 +158,12 @@ class Progress:
         return Text(self.line(), no_wrap=True, overflow="ellipsis")
 
     def _print_plain(self) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')} {self.line()}", markup=False)
+        self._write(f"{time.strftime('%H:%M:%S')} {self.line()}")
+
+    def _write(self, text: str) -> None:
+        """A full disk behind a redirected stream, or a reader that has gone, must not end a run."""
+        with contextlib.suppress(OSError):
+            self._console.print(text, markup=False)
 
     def _print_again(self) -> None:
         if self._phase != SAVING:

@@ -27,6 +27,7 @@ class RunFolder:
         run.json         the run's id and when it began
         run.lock         who writes to it now
         config.yaml      the resolved configuration
+        spaces.json      the environment's spaces
         checkpoints/     see `checkpoint`
         replay/          chunks of experience
         metrics.jsonl    see `metrics`; beside it episodes.csv and TensorBoard's event files
@@ -44,9 +45,12 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
-        _refuse_foreign(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = RunLock(self.path / _LOCK)
+        try:
+            _refuse_foreign(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = RunLock(self.path / _LOCK)
+        except OSError as error:
+            raise RunFolderError(f"{self.path} cannot be written: {error}. Choose another --logdir.") from error
         try:
             self.is_new = not (self.path / _MARKER).exists()
             if self.is_new:
@@ -60,6 +64,11 @@ class RunFolder:
     def config(self) -> Path:
         """The file of the resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def interface(self) -> Path:
+        """The file of the environment's spaces."""
+        return self.path / "spaces.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -93,13 +102,21 @@ class RunFolder:
                 "Remove what was copied in, or choose another --logdir."
             )
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether something was saved, sound or not. Until then nothing binds the next start to this one."""
+        return any(self.checkpoints.glob("[0-9]*"))
+
     def discard_new(self) -> None:
-        """Takes a folder back in which nothing has begun, say because the environment's name was mistyped."""
-        if self.is_new and not any(path.exists() for path in (self.checkpoints, self.replay)):
-            for path in (self.config, self.path / _MARKER, self.path / _LOCK):
+        """Takes a new folder back in which nothing has begun, say because the environment's name was mistyped."""
+        if not self.is_new or self.has_checkpoint:
+            return
+        with contextlib.suppress(OSError):  # chunks of experience, or something else, lie there
+            if self.replay.exists():
+                self.replay.rmdir()
+            for path in (self.config, self.interface, self.path / _MARKER, self.path / _LOCK):
                 path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # something else lies there
-                self.path.rmdir()
+            self.path.rmdir()
 
     def close(self) -> None:
         """Lets other processes in."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,18 +16,20 @@ from dreamer.data.layout import StepLayout, portable
 from dreamer.data.prefetch import ReplayStream
 from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Replay
-from dreamer.data.storage import ReplayState
+from dreamer.data.storage import ReplayState, RestoreReport
 from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, Restored, restore
-from dreamer.training.collect import Collector, Environment
+from dreamer.training.collect import ENVIRONMENT, Collector, Environment
 from dreamer.training.compilation import Program
 from dreamer.training.counters import Counters
 from dreamer.training.device_memory import device_limit, explained
+from dreamer.training.init_from import inherit
 from dreamer.training.learn import Learner, NonFiniteError
 from dreamer.training.mesh import Placement
 from dreamer.training.metrics import MetricsLogger
 from dreamer.training.open_loop import make_open_loop
 from dreamer.training.progress import Progress
 from dreamer.training.run_folder import RunFolder
+from dreamer.training.saving import Saving
 from dreamer.training.stall import StallReport
 from dreamer.training.state import Definition
 from dreamer.training.step import make_policy_step, make_train_step
@@ -53,7 +57,14 @@ class Trainer:
     """
 
     def __init__(
-        self, config: Config, *, env: Environment, definition: Definition, folder: RunFolder, schedule: Schedule
+        self,
+        config: Config,
+        *,
+        env: Environment,
+        definition: Definition,
+        folder: RunFolder,
+        schedule: Schedule,
+        memory_is_short: Callable[[], bool],
     ) -> None:
         self._config, self._env, self._definition = config, env, definition
         self._folder, self._schedule = folder, schedule
@@ -64,7 +75,14 @@ class Trainer:
             deter=rssm.deter,
             stoch=rssm.stoch,
         )
-        store = Replay(layout, num_envs=env.num_envs, config=replay, seed=config.seed, directory=folder.replay)
+        store = Replay(
+            layout,
+            num_envs=env.num_envs,
+            config=replay,
+            seed=config.seed,
+            directory=folder.replay,
+            memory_is_short=memory_is_short,
+        )
         self._placement = Placement(config.mesh)
         self._stream: ReplayStream[Batch] = ReplayStream(store, to_device=self._placement.put_batch)
         self._ratio = TrainRatio(config.train_ratio, batch_steps=replay.batch_size * replay.batch_length)
@@ -84,9 +102,16 @@ class Trainer:
         self._open_loop = Program(make_open_loop(definition))
         self._log: MetricsLogger | None = None
         self._manifests: dict[str, dict[str, Any]] = {}  # replay manifests of the kept checkpoints, by directory
-        self._failed_saves = self._told_skipped = 0
+        self._saving = Saving(config.checkpoint)
+        self._told_skipped, self._told_short = 0, False
+        self._episode_ended = False  # since the last report
         self._next_video = config.log.video_every
         self.counters, self.last_score = Counters(), None
+
+    @property
+    def total_steps(self) -> int:
+        """Agent steps at which the run ends."""
+        return self._schedule.total_steps
 
     def run(self, *, stop: Callable[[], bool], progress: Progress) -> None:
         """Trains until the budget is spent or `stop()`; logs, and saves on schedule and at the end.
@@ -104,7 +129,7 @@ class Trainer:
         resumed_at = self.counters if self.counters.agent_steps else None
         self._log = MetricsLogger(self._folder.path, env=self._config.env, seed=self._config.seed, resume_at=resumed_at)
         stall = StallReport()
-        logged = saved = time.monotonic()
+        logged = time.monotonic()
         progress.phase("compiling")
         try:
             if resumed_at is not None:
@@ -118,9 +143,9 @@ class Trainer:
                     logged = now
                     self._report()
                     self._warn_of_skipped(progress)
-                if now - saved >= self._config.checkpoint.every_seconds:
-                    self._try_to_save(progress)
-                    saved = time.monotonic()
+                    self._warn_of_memory(progress)
+                if self._saving.due and (error := self._try_to_save(progress)):
+                    self._saving.require_hope(error)
             self._report()
             progress.phase("saving")
             self.save()
@@ -135,6 +160,8 @@ class Trainer:
             stall.close()
             self._log.close()
             self._stream.close()
+            if self._log.failures:
+                progress.print(f"WARNING: {self._log.failures:,} times something could not be logged")
 
     def save(self) -> None:
         """Writes a checkpoint.
@@ -144,7 +171,13 @@ class Trainer:
         """
         if self._log is not None:
             self._log.flush()
-        replay = self._stream.state()
+        try:
+            replay = self._stream.state()
+        except OSError as error:
+            raise CheckpointError(
+                f"Replay not written to {self._folder.replay}: {error}. "
+                "Earlier checkpoints are untouched; check the free disk space."
+            ) from error
         host = {REPLAY + name: array for name, array in replay.arrays.items()}
         host |= self._collector.state() | self._learner.saved_arrays()
         meta = {
@@ -157,42 +190,78 @@ class Trainer:
         arrays = {"train": self._learner.state, "carry": self._collector.carry}
         path = self._checkpoints.save(self.counters.agent_steps, arrays=arrays, host=host, meta=meta)
         self._manifests[str(path)] = replay.manifest
-        kept = {str(entry) for entry in self._folder.checkpoints.iterdir()}
-        self._manifests = {name: manifest for name, manifest in self._manifests.items() if name in kept}
-        self._stream.remove_unlisted(list(self._manifests.values()))
+        self._manifests = {name: manifest for name, manifest in self._manifests.items() if Path(name).exists()}
+        with contextlib.suppress(OSError):  # what cannot be removed now is removed after the next save
+            self._stream.remove_unlisted(list(self._manifests.values()))
 
-    def resume(self) -> str | None:
+    def resume(self, *, keep_environment: bool = True) -> str | None:
         """Continues from the newest checkpoint that verifies; says what was found, None in a new run.
 
+        Args:
+            keep_environment: set the environment to its saved state; False: reset it, as it is another one now.
+
         Raises:
-            CheckpointError: every checkpoint is damaged, or does not fit the configuration.
+            CheckpointError: every checkpoint is damaged, or does not fit the configuration, or too much of replay is
+                lost.
             RunFolderError: the checkpoint is another run's.
         """
         self._checkpoints.discard_partial()
         path = self._checkpoints.latest()
         if path is None:
             return None
-        abstract = {"train": self._placement.abstract(self._definition.abstract()), "carry": self._collector.carry}
-        restored = restore(path, abstract_arrays=abstract)
         try:
-            self._folder.require_owner(restored.meta["run_id"], source=str(path))
-            self._manifests[str(path)] = restored.meta["replay"]  # its chunk files stay as long as it does
-            return self._continue_from(restored)
+            return self._resume_from(path, keep_environment=keep_environment)
         except MALFORMED as error:
             raise CheckpointError(f"Checkpoint {path} cannot be continued: {type(error).__name__}: {error}.") from error
+
+    def _resume_from(self, path: Path, *, keep_environment: bool) -> str:
+        metas = self._checkpoints.metas()
+        self._folder.require_owner(metas[path]["run_id"], source=str(path))
+        carry = self._collector.carry if keep_environment else jax.tree.map(lambda _: ..., self._collector.carry)
+        abstract = {"train": self._placement.abstract(self._definition.abstract()), "carry": carry}
+        restored = restore(path, abstract_arrays=abstract)
+        if not keep_environment:
+            host = {name: array for name, array in restored.host.items() if not name.startswith(ENVIRONMENT)}
+            restored = restored._replace(host=host)
+        # Chunk files stay as long as any checkpoint that lists them.
+        self._manifests = {str(name): meta["replay"] for name, meta in metas.items()}
+        return self._continue_from(restored)
+
+    def inherit(self, source: str) -> str:
+        """Starts a new run with the parameters of another, as far as they fit; says which (see `init_from`).
+
+        Raises:
+            CheckpointError: `source` has no sound checkpoint, or nothing of it fits.
+        """
+        self._learner.state, told = inherit(self._learner.state, source)
+        self._acting = self._placement.on_one_device(self._learner.state.params)
+        return told
 
     def _continue_from(self, restored: Restored) -> str:
         meta, host = restored.meta, restored.host
         arrays = {name.removeprefix(REPLAY): array for name, array in host.items() if name.startswith(REPLAY)}
-        report = self._stream.restore(ReplayState(arrays, meta["replay"]))
+        try:
+            report = self._stream.restore(ReplayState(arrays, meta["replay"]))
+        except ValueError as error:  # other fields, environments or chunks
+            raise CheckpointError(str(error)) from error
+        self._require_enough(report)
         self._learner.restore(restored.arrays["train"], host)
         self._acting = self._placement.on_one_device(self._learner.state.params)
         self._collector.restore(host, restored.arrays["carry"])
         self._ratio.restore(meta["ratio"])
         self.counters, self.last_score = Counters(**meta["counters"]), meta["last_score"]
         self._next_video = self._video_after(self.counters.updates)
-        lines = [f"resumed at {self.counters.agent_steps:,} agent steps with {report.steps:,} steps of replay"]
-        return "\n".join([*lines, *report.lost])
+        return f"resumed at {self.counters.agent_steps:,} agent steps with {report.describe()}"
+
+    def _require_enough(self, report: RestoreReport) -> None:
+        """Stops before training goes on with a replay of which too much is gone."""
+        most = self._config.replay.max_lost
+        if report.lost_steps > most * report.saved_steps:
+            raise CheckpointError(
+                f"{report.lost_steps:,} of {report.saved_steps:,} steps of replay are lost, more than the share of "
+                f"{most:g} that --replay.max-lost allows:\n{report.list_lost()}\n"
+                f"Bring the files back into {self._folder.replay}, or go on with what is left: --replay.max-lost 1"
+            )
 
     def _act(self, progress: Progress, *, stop: Callable[[], bool]) -> None:
         try:
@@ -203,7 +272,7 @@ class Trainer:
             self._try_to_save(progress)
             raise
         for episode in episodes:
-            self.last_score = episode.score
+            self.last_score, self._episode_ended = episode.score, True
             assert self._log is not None
             self._log.episode(self.counters, score=episode.score, length=episode.length)
         steps = self.counters.agent_steps + self._env.num_envs
@@ -214,6 +283,7 @@ class Trainer:
 
     def _learn(self, progress: Progress, *, stop: Callable[[], bool]) -> None:
         if not self._stream.ready:
+            self._ratio.pass_over(self.counters.agent_steps)  # a replay that lost much refills without a burst after
             return
         updates = self._ratio.updates_due(self.counters.agent_steps)
         for made in range(updates):
@@ -227,7 +297,9 @@ class Trainer:
             progress.phase("training")
         if self._config.log.video_every and self.counters.updates >= self._next_video and not stop():
             self._next_video = self._video_after(self.counters.updates)
-            self._record_video()
+            assert self._log is not None
+            with self._log.tolerate("videos"):  # compiling, memory, disk: a video is not worth a run
+                self._record_video(self._log)
 
     def _update(self, progress: Progress) -> None:
         is_first = not self._learner.metrics
@@ -250,9 +322,13 @@ class Trainer:
         """Writes the batch that could not be learned from, as plain arrays, and completes the message."""
         path, leaves = self._folder.refused_batch, jax.tree_util.tree_leaves_with_path(error.batch)
         arrays: dict[str, Any] = {jax.tree_util.keystr(key): portable(np.asarray(leaf)) for key, leaf in leaves}
-        np.savez(path, allow_pickle=False, **arrays)
+        try:
+            np.savez(path, allow_pickle=False, **arrays)
+            batch = f"is in {path}"
+        except OSError as fault:
+            batch = f"could not be written ({fault})"
         error.args = (
-            f"{error}. Their last batch is in {path}; the checkpoints are as they were. Look there for extreme values, "
+            f"{error}. Their last batch {batch}; the checkpoints are as they were. Look there for extreme values, "
             "or start a new run with a smaller --optimizer.learning-rate.",
         )
 
@@ -261,11 +337,26 @@ class Trainer:
             self._told_skipped = self._learner.skipped
             progress.print(f"WARNING: loss or gradient not finite, {self._told_skipped:,} updates skipped so far")
 
+    def _warn_of_memory(self, progress: Progress) -> None:
+        """Once, where replay had to give up steps."""
+        if self._stream.capacity < self._config.replay.capacity and not self._told_short:
+            self._told_short = True
+            progress.print(
+                f"WARNING: memory is nearly used up: replay drops its oldest steps beyond {self._stream.capacity:,} "
+                f"(--replay.capacity {self._config.replay.capacity:,}); training goes on"
+            )
+
     def _report(self) -> None:
         assert self._log is not None
         metrics = {name: float(value) for name, value in jax.device_get(self._learner.metrics).items()}
-        metrics |= {"replay/steps": self._stream.num_steps, "memory/resident_gb": resident_bytes() / 1e9}
+        metrics |= {"replay/steps": self._stream.num_steps, "replay/capacity": self._stream.capacity}
+        metrics |= {"memory/resident_gb": resident_bytes() / 1e9}
         metrics |= {f"environment/{name}": count for name, count in self._env.incidents.items()}
+        if not self._episode_ended:  # perhaps none ever does
+            score, length = self._collector.open_episode
+            metrics |= {"episode/open_score": score, "episode/open_length": length}
+        self._episode_ended = False
+        metrics |= self._saving.scalars() | {"log/failures": self._log.failures}
         self._log.scalars(self.counters, metrics)
 
     def _compile_ahead(self, progress: Progress) -> None:
@@ -291,9 +382,8 @@ class Trainer:
         every = self._config.log.video_every
         return (updates // every + 1) * every if every else 0
 
-    def _record_video(self) -> None:
+    def _record_video(self, log: MetricsLogger) -> None:
         """Open-loop prediction of every image of the last batch: truth, prediction, error."""
-        assert self._log is not None
         keys, batch = self._image_keys, self._learner.batch
         if not keys or batch is None:
             return
@@ -301,19 +391,18 @@ class Trainer:
         for name in keys:
             truth = np.asarray(batch.observation[name])[: len(predictions[name])]
             frames = open_loop_strip(truth, predictions[name])
-            self._log.video(self.counters, f"open_loop/{name}", frames)
+            log.video(self.counters, f"open_loop/{name}", frames)
             self._folder.videos.mkdir(exist_ok=True)
             write_gif(self._folder.videos / f"open_loop_{name}_{self.counters.updates:08d}.gif", frames, fps=10)
 
-    def _try_to_save(self, progress: Progress) -> None:
-        """A failed save does not end the run: the old checkpoints are intact, and the next try may succeed."""
+    def _try_to_save(self, progress: Progress) -> CheckpointError | None:
+        """A failed save alone does not end the run."""
         progress.phase("saving")
-        try:
-            self.save()
-        except (CheckpointError, OSError, RuntimeError) as error:  # the last: of a device that has lost its arrays
-            self._failed_saves += 1
-            progress.print(f"WARNING: save failed ({self._failed_saves} so far), training goes on: {error}")
+        error = self._saving.attempt(self.save)
+        if error:
+            progress.print(f"WARNING: save failed ({self._saving.failures} so far): {error}")
         progress.phase("training")
+        return error
 
 
 def resident_bytes() -> int:

@@ -87,6 +87,14 @@ def test_learning_checks_its_steps():
         dreamer.Dreamer("CartPole-v1", **DEBUG).learn(steps=3)
 
 
+def test_what_only_the_environment_knows_is_checked_before_training(tmp_path: Path):
+    """Without a word on it, Atari repeats actions four times: 100 frames are fewer steps than they seemed."""
+    settings = {"preset": "debug", "config": {"log.quiet": True, "environment.action_repeat": None}}
+    with pytest.raises(ConfigError, match="100_frames are 25 agent steps and end before the first update"):
+        dreamer.Dreamer("atari100k_pong", logdir=tmp_path / "x", **settings).learn(steps="100_frames")
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_device_that_comes_too_late(tmp_path: Path):
     import jax
 

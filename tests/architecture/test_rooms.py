@@ -15,8 +15,18 @@ SOURCES = sorted([*(REPOSITORY / "dreamer").rglob("*.py"), *(REPOSITORY / "envs"
 JAX = {"jax", "jaxlib", "flax", "optax", "chex"}
 SIMULATORS = {"ale_py", "gymnasium", "dm_control", "dm_env", "mujoco"}
 VOCABULARY = {"dreamer.config", "dreamer.types", "envs.spaces"}  # any room may speak it
-ENTRY_POINTS = {"agent", "dream", "doctor", "evaluate", "evaluation", "play", "report", "train"}  # these know the parts
-BEFORE_JAX = {"cli", "config", "own_envs", "plan", "presets", "validation"}  # these answer within a second
+ENTRY_POINTS = {
+    "agent",
+    "changes",
+    "dream",
+    "doctor",
+    "evaluate",
+    "evaluation",
+    "play",
+    "report",
+    "train",
+}  # these know the parts
+BEFORE_JAX = {"cli", "config", "memory", "own_envs", "plan", "presets", "validation"}  # these answer within a second
 
 # room: what it may import of this project, beside the vocabulary and itself
 ROOMS = {

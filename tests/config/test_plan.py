@@ -9,9 +9,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from dreamer.config import ReplayConfig
+from dreamer.config import ReplayConfig, prefill_steps
 from dreamer.data.layout import StepLayout
 from dreamer.data.replay import Replay
+from dreamer.memory import memory_is_short, memory_limit
 from dreamer.plan import (
     Machine,
     describe_budget,
@@ -19,11 +20,10 @@ from dreamer.plan import (
     describe_protocol,
     describe_ratio,
     measure_machine,
-    memory_limit,
-    prefill_steps,
     replay_bytes_per_step,
     startup_plan,
 )
+from dreamer.presets import ConfigError
 from dreamer.types import CompactLatent
 from dreamer.validation import resolve
 from envs.spaces import DiscreteSpec, ImageSpec, Timestep, VectorSpec, action_width
@@ -76,7 +76,7 @@ def test_updates_per_agent_step_and_frame():
     assert describe_ratio(config, action_repeat=1).startswith("1 update per 1 agent step = 1 frame ")
 
 
-@pytest.mark.parametrize("num_envs", [1, 4])
+@pytest.mark.parametrize("num_envs", [1, 4, 5])
 def test_updates_begin_when_the_replay_is_ready(num_envs):
     config = ReplayConfig(capacity=1000, chunk=8, batch_size=3, batch_length=4)
     layout = StepLayout({}, action=1, deter=1, stoch=1)
@@ -89,9 +89,12 @@ def test_updates_begin_when_the_replay_is_ready(num_envs):
     assert replay.num_steps == prefill_steps(config, num_envs=num_envs)
 
 
-def test_a_budget_within_the_prefill_has_no_updates():
-    config = resolve({"env": "atari_pong", "steps": "1100"})
-    assert describe_budget(config, action_repeat=4).endswith("about 0 updates")
+def test_updates_are_counted_from_the_prefill_on():
+    config = resolve({"env": "atari_pong", "steps": "2448"})  # 2,048 of them fill the replay
+    ratio = config.train_ratio / (config.replay.batch_size * config.replay.batch_length)
+    assert describe_budget(config, action_repeat=4).endswith(f"about {400 * ratio:,.0f} updates")
+    with pytest.raises(ConfigError, match="end before the first update"):
+        resolve({"env": "atari_pong", "steps": "1100"})
 
 
 def test_protocol_leaves_out_what_is_not_done():
@@ -173,6 +176,29 @@ def test_no_limit_leaves_the_machine(tmp_path):
     write(tmp_path, "proc/self/cgroup", "3:memory:/\n")
     write(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
     assert memory_limit(root=tmp_path) == physical
+
+
+@pytest.mark.parametrize(("available", "short"), [(0.05, True), (0.2, False)])
+def test_memory_of_the_machine_runs_short(tmp_path, available, short):
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    write(tmp_path, "proc/meminfo", f"MemTotal: 1 kB\nMemAvailable:  {int(available * physical) // 1024} kB\n")
+    assert memory_is_short(root=tmp_path) is short
+
+
+@pytest.mark.parametrize(("used", "short"), [(950, True), (850, False)])
+def test_memory_of_a_control_group_runs_short(tmp_path, used, short):
+    """Caches of files, here 500 bytes, do not count."""
+    write(tmp_path, "proc/self/cgroup", "0::/job/worker\n")
+    write(tmp_path, "sys/fs/cgroup/job/worker/memory.max", "max\n")
+    write(tmp_path, "sys/fs/cgroup/job/memory.max", "1000\n")
+    write(tmp_path, "sys/fs/cgroup/job/memory.current", f"{used + 500}\n")
+    write(tmp_path, "sys/fs/cgroup/job/memory.stat", "anon 1\ninactive_file 300\nactive_file 200\n")
+    assert memory_is_short(root=tmp_path) is short
+    write(tmp_path, "proc/self/cgroup", "4:memory:/\n")
+    write(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", "1000\n")
+    write(tmp_path, "sys/fs/cgroup/memory/memory.usage_in_bytes", f"{used + 500}\n")
+    write(tmp_path, "sys/fs/cgroup/memory/memory.stat", "total_inactive_file 300\ntotal_active_file 200\n")
+    assert memory_is_short(root=tmp_path) is short
 
 
 def test_machine_is_measured_where_the_run_will_be(tmp_path):

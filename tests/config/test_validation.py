@@ -44,6 +44,8 @@ def test_misspelled_unit_is_recognised():
         ({"seed": -1}, "--seed must be 0 or more, not -1"),
         ({"steps": "3 apples"}, "--steps: expected a number"),
         ({"steps": "1000"}, "--steps 1000 are 1000 agent steps and end before the first update"),
+        ({"steps": "2032"}, "end before the first update, which needs 2048"),
+        ({"env": "CartPole-v1", "steps": "287"}, "end before the first update, which needs 288"),
         ({"train_ratio": 0}, "--train-ratio must be above 0, not 0"),
         ({"train_ratio": float("nan")}, "--train-ratio must be above 0, not nan"),
         ({"train_ratio": float("inf")}, "--train-ratio must be above 0, not inf"),
@@ -56,7 +58,9 @@ def test_misspelled_unit_is_recognised():
         ({"behavior.lam": 1.5}, "--behavior.lam must be between 0 and 1"),
         ({"behavior.return_norm.low": 95.0}, "low 95.0 must be below high 95.0"),
         ({"replay.batch_size": 0}, "--replay.batch-size must be above 0"),
-        ({"replay.capacity": 1000}, "--replay.capacity 1000 cannot hold one batch"),
+        ({"replay.capacity": 1000}, "--replay.capacity 1000 is too small"),
+        ({"env": "CartPole-v1", "replay.capacity": 1200}, r"1200 is too small: .* chunks of 1024 need at least 1312"),
+        ({"replay.max_lost": 1.5}, "--replay.max-lost must be between 0 and 1"),
         ({"world.encoder.multipliers": []}, "--world.encoder.multipliers must be one or more numbers above 0"),
         ({"environment.sticky": 2.0}, "--environment.sticky must be between 0 and 1"),
         ({"environment.image_size": [0, 64]}, "--environment.image-size must be"),
@@ -65,6 +69,13 @@ def test_misspelled_unit_is_recognised():
 def test_values_out_of_range_are_named(overrides, message):
     with pytest.raises(ConfigError, match=message):
         resolve({"env": "atari_pong", **overrides})
+
+
+def test_a_budget_is_enough_from_the_first_update_on():
+    """Where all environments step together, the last round may go beyond the budget."""
+    assert resolve({"env": "CartPole-v1", "steps": "288"})
+    assert resolve({"env": "atari_pong", "steps": "2033"})
+    assert resolve({"env": "CartPole-v1", "replay.capacity": 1312})
 
 
 def test_all_faults_of_all_kinds_come_together():

@@ -61,10 +61,23 @@ def feed() -> type[Feed]:
 @pytest.fixture
 def make_replay() -> Callable[..., Replay]:
     def make(
-        kind: type[Replay] = Replay, *, num_envs: int = 1, seed: int = 0, directory: Path | None = None, **config: Any
+        kind: type[Replay] = Replay,
+        *,
+        num_envs: int = 1,
+        seed: int = 0,
+        directory: Path | None = None,
+        memory_is_short: Callable[[], bool] = lambda: False,
+        **config: Any,
     ) -> Replay:
         sizes = {"capacity": 10_000, "chunk": 32, "batch_size": 4, "batch_length": 8} | config
-        return kind(LAYOUT, num_envs=num_envs, config=ReplayConfig(**sizes), seed=seed, directory=directory)
+        return kind(
+            LAYOUT,
+            num_envs=num_envs,
+            config=ReplayConfig(**sizes),
+            seed=seed,
+            directory=directory,
+            memory_is_short=memory_is_short,
+        )
 
     return make
 

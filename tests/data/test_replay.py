@@ -7,9 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from dreamer.config import ReplayConfig
+from dreamer.config import ReplayConfig, least_capacity
 from dreamer.data.layout import BFLOAT16, StepLayout
-from dreamer.data.replay import Replay, least_capacity
+from dreamer.data.replay import Replay
 from dreamer.types import CompactLatent
 from envs.spaces import ImageSpec
 

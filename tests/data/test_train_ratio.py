@@ -61,6 +61,15 @@ def test_another_ratio_on_resume_changes_the_pace_only():
     assert [fast.updates_due(steps) for steps in range(10_000, 10_006)] in ([0, 1] * 3, [1, 0] * 3)
 
 
+def test_steps_passed_over_bring_no_burst():
+    ratio = TrainRatio(512.0, batch_steps=1024)  # an update every other step
+    ratio.pass_over(50)
+    assert ratio.updates_due(100) == 1  # nothing had begun
+    for steps in range(101, 501):
+        ratio.pass_over(steps)
+    assert sum(ratio.updates_due(steps) for steps in range(501, 511)) == 5
+
+
 def test_a_saved_ratio_that_never_started_starts_with_one_update():
     train_ratio = TrainRatio(32.0, batch_steps=1024)
     train_ratio.restore(TrainRatio(32.0, batch_steps=1024).state())

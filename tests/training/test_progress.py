@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pty
@@ -193,3 +194,17 @@ def test_a_terminal_shows_one_live_line():
     assert "ETA" in text
     assert text.count("\n") <= 3  # one line redrawn in place, the message, and the end
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")  # the cursor is back
+
+
+@pytest.mark.parametrize("kind", ["full disk", "reader gone"])
+def test_a_stream_that_takes_nothing_ends_no_run(kind):
+    """Rich would answer a reader that has gone, as in `| head`, with the end of the program."""
+    receiver, sender = os.pipe()
+    os.close(receiver)
+    with contextlib.suppress(OSError), open("/dev/full" if kind == "full disk" else sender, "w") as stream:
+        with Progress(100, stream=stream) as progress:
+            progress.phase("training")
+            progress.print("WARNING: something")
+            progress.print("and again")
+        kind = "the run went on"
+    assert kind == "the run went on"

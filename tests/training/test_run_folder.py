@@ -44,14 +44,19 @@ def test_a_run_keeps_its_id(tmp_path):
 def test_a_folder_in_which_nothing_began_is_taken_back(tmp_path):
     with RunFolder(tmp_path / "run") as run:
         run.config.write_text("env: mistyped")
+        run.replay.mkdir()
         run.discard_new()
     assert not (tmp_path / "run").exists()
     with RunFolder(tmp_path / "run") as run:
         run.replay.mkdir()
+        (run.replay / "chunk").touch()
         run.discard_new()
     with RunFolder(tmp_path / "run") as run:
-        (run.replay).rmdir()
+        (run.replay / "chunk").unlink()
         run.discard_new()  # an older run's
+        assert not run.has_checkpoint
+        (run.checkpoints / "000000000007").mkdir(parents=True)
+        assert run.has_checkpoint
     assert (tmp_path / "run").exists()
 
 
