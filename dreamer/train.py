@@ -43,11 +43,13 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         restart_with_huge_pages()
     select_device(config)
     from dreamer.training.checkpoint import CheckpointError
+    from dreamer.training.collect import NonFiniteActionError
     from dreamer.training.device_memory import DeviceMemoryError
     from dreamer.training.learn import NonFiniteError
     from dreamer.training.mesh import MeshError
     from dreamer.training.run_folder import RunFolder, RunFolderError
     from dreamer.training.run_lock import RunLockedError
+    from dreamer.training.wandb_log import WandbMissingError
     from envs.environment import EnvironmentFault
 
     try:
@@ -60,9 +62,11 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         DeviceMemoryError,
         EnvironmentFault,
         MeshError,
+        NonFiniteActionError,
         NonFiniteError,
         RunFolderError,
         RunLockedError,
+        WandbMissingError,
     ) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAULT
@@ -73,13 +77,14 @@ def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) ->
     from dreamer.training.device_memory import exhaustion_explained
     from dreamer.training.progress import Progress
     from dreamer.training.signals import catch_stop_signals
+    from dreamer.training.wandb_log import WandbMissingError
     from envs.environment import EnvironmentFault
 
     keep_config(config, folder)
     with catch_stop_signals() as stop, exhaustion_explained():
         try:
             trainer, environment = compose(config, folder=folder, env=env)
-        except (DeviceError, EnvironmentFault):
+        except (DeviceError, EnvironmentFault, WandbMissingError):
             folder.discard_new()
             raise
         try:
@@ -104,7 +109,10 @@ def compose(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) 
     from dreamer.training.device_memory import device_limit
     from dreamer.training.state import Definition
     from dreamer.training.trainer import Schedule, Trainer
+    from dreamer.training.wandb_log import require_wandb
 
+    if config.log.wandb:
+        require_wandb()
     if isinstance(env, str) and env.startswith(FACTORY):
         raise envs.EnvironmentFault(
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"

@@ -16,7 +16,7 @@ from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Replay
 from dreamer.data.storage import ReplayState
 from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, Restored, restore
-from dreamer.training.collect import Collector, Environment
+from dreamer.training.collect import Collector, Environment, NonFiniteActionError
 from dreamer.training.compilation import Program
 from dreamer.training.counters import Counters
 from dreamer.training.device_memory import device_limit, explained
@@ -29,6 +29,7 @@ from dreamer.training.run_folder import RunFolder
 from dreamer.training.state import Definition
 from dreamer.training.step import make_policy_step, make_train_step
 from dreamer.training.video import open_loop_strip, write_gif
+from dreamer.training.wandb_log import WandbLog
 from dreamer.types import Batch
 from envs.spaces import ImageSpec, action_width
 
@@ -101,7 +102,13 @@ class Trainer:
             self._stream.close()
             return
         resumed_at = self.counters if self.counters.agent_steps else None
-        self._log = MetricsLogger(self._folder.path, env=self._config.env, seed=self._config.seed, resume_at=resumed_at)
+        self._log = MetricsLogger(
+            self._folder.path,
+            env=self._config.env,
+            seed=self._config.seed,
+            resume_at=resumed_at,
+            open_mirror=self._open_wandb if self._config.log.wandb else None,
+        )
         logged = saved = time.monotonic()
         progress.phase("compiling")
         try:
@@ -193,6 +200,8 @@ class Trainer:
             episodes = self._collector.step(
                 self._acting, self._stream, meanwhile=lambda: self._work_ahead(progress, stop=stop)
             )
+        except NonFiniteActionError:  # nothing to be kept
+            raise
         except Exception:  # the environment's; what was learned until here is worth keeping
             self._try_to_save(progress)
             raise
@@ -250,14 +259,24 @@ class Trainer:
     def _warn_of_skipped(self, progress: Progress) -> None:
         if self._learner.skipped > self._told_skipped:
             self._told_skipped = self._learner.skipped
-            progress.print(f"WARNING: loss or gradient not finite, {self._told_skipped:,} updates skipped so far")
+            progress.print(
+                f"WARNING: loss, gradient or parameters not finite, {self._told_skipped:,} updates skipped so far"
+            )
 
     def _report(self) -> None:
         assert self._log is not None
         metrics = {name: float(value) for name, value in jax.device_get(self._learner.metrics).items()}
-        metrics |= {"replay/steps": self._stream.num_steps, "memory/resident_gb": resident_bytes() / 1e9}
+        metrics |= {
+            "skipped_in_total": self._learner.skipped,
+            "replay/steps": self._stream.num_steps,
+            "memory/resident_gb": resident_bytes() / 1e9,
+            "log/failures": self._log.failures,
+        }
         metrics |= {f"environment/{name}": count for name, count in self._env.incidents.items()}
         self._log.scalars(self.counters, metrics)
+
+    def _open_wandb(self) -> WandbLog:
+        return WandbLog(self._folder.path, run_id=self._folder.run_id, config=self._config)
 
     def _compile_ahead(self, progress: Progress) -> None:
         """With the first update: nothing is compiled, and no memory is found missing, in the middle of the run."""
