@@ -138,7 +138,7 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-20
-    max_skipped: int = 10  # updates in a row whose loss or gradient is not finite, before the run stops
+    max_skipped: int = 10  # updates in a row that are skipped as something is not finite, before the run stops
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,7 @@ class LogConfig:
     every_seconds: float = 10.0  # scalars to JSONL and TensorBoard
     video_every: int = 2_000  # updates between open-loop videos; 0: never
     quiet: bool = False
+    wandb: bool = False  # the same for Weights & Biases (extra wandb); WANDB_MODE and WANDB_PROJECT hold
 
 
 @dataclass(frozen=True)

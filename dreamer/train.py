@@ -42,11 +42,13 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         restart_with_huge_pages()
     select_device(config)
     from dreamer.training.checkpoint import CheckpointError
+    from dreamer.training.collect import NonFiniteActionError
     from dreamer.training.device_memory import DeviceMemoryError
     from dreamer.training.learn import NonFiniteError
     from dreamer.training.mesh import MeshError
     from dreamer.training.run_folder import RunFolder, RunFolderError
     from dreamer.training.run_lock import RunLockedError
+    from dreamer.training.wandb_log import WandbMissingError
     from envs.environment import EnvironmentFault
 
     try:
@@ -59,9 +61,11 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         DeviceMemoryError,
         EnvironmentFault,
         MeshError,
+        NonFiniteActionError,
         NonFiniteError,
         RunFolderError,
         RunLockedError,
+        WandbMissingError,
     ) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAULT
@@ -134,7 +138,10 @@ def compose(
     from dreamer.training.device_memory import device_limit
     from dreamer.training.state import Definition
     from dreamer.training.trainer import Schedule, Trainer
+    from dreamer.training.wandb_log import require_wandb
 
+    if config.log.wandb:
+        require_wandb()
     if isinstance(env, str) and env.startswith(FACTORY):
         raise envs.EnvironmentFault(
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"

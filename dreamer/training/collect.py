@@ -16,6 +16,7 @@ from envs.spaces import Timestep
 
 POLICY_KEY = 0x706F6C69  # sub-seed of the policy's randomness
 MANY_SHORT = 1000  # episodes of one step after which a reset that ends at once is suspected
+BFLOAT16_EXPONENT = 0x7F80
 PATIENCE, GLANCE = 2.0, 0.05  # seconds until an environment is slow, and between looks at one that is
 TIMESTEP, EPISODE, ENVIRONMENT = "timestep/", "episode/", "environment/"  # prefixes in a checkpoint
 
@@ -64,6 +65,10 @@ class Sink(Protocol):
         ...
 
 
+class NonFiniteActionError(RuntimeError):
+    """The policy computed a NaN or an infinity."""
+
+
 class Episode(NamedTuple):
     """A finished episode: undiscounted return, and length in agent steps."""
 
@@ -98,6 +103,9 @@ class Collector:
             params: of the policy.
             sink: gets the steps.
             meanwhile: called again and again while an environment is slow; False: wait no longer, the run ends.
+
+        Raises:
+            NonFiniteActionError: the policy gave what must not enter replay; nothing of this step did.
         """
         timestep = self._env.reset() if self._timestep is None else self._timestep
         ended = self._count(timestep)
@@ -105,6 +113,7 @@ class Collector:
             params, self.carry, timestep.observation, timestep.is_first, self._key, np.uint32(self.num_steps)
         )
         host_action, host_latent = jax.device_get((action, latent))  # one wait for the device per step
+        require_finite(host_action, host_latent)
         sink.add(timestep, action=host_action, latent=host_latent)
         self._timestep, self.num_steps = None, self.num_steps + 1  # if the step fails, the next one begins with a reset
         self._env.begin(host_action)
@@ -168,6 +177,24 @@ class Collector:
                     file=sys.stderr,
                     flush=True,
                 )
+
+
+def require_finite(action: np.ndarray, latent: CompactLatent) -> None:
+    """Keeps NaN and infinity out of replay.
+
+    Raises:
+        NonFiniteActionError: an action or a latent is not finite.
+    """
+    # As bits, in a tenth of the time: a bfloat16 is not finite where all bits of its exponent are set.
+    poisoned = (latent.deter.view(np.uint16) & BFLOAT16_EXPONENT) == BFLOAT16_EXPONENT
+    for what, faults in (("action", ~np.isfinite(action)), ("latent", poisoned)):
+        if faults.any():
+            number = int(np.flatnonzero(faults.any(axis=-1))[0])
+            raise NonFiniteActionError(
+                f"the policy's {what} for environment {number} is not finite; it did not enter replay, and the "
+                "checkpoints are as they were: the same command goes on from the newest. If this comes again, start a "
+                "new run with a smaller --optimizer.learning-rate."
+            )
 
 
 def _below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

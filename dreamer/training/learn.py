@@ -18,7 +18,7 @@ REFRESHED, SKIPPED = "refreshed/", "skipped"  # names in a checkpoint
 
 
 class NonFiniteError(RuntimeError):
-    """Loss or gradient was not finite in too many updates, one after the other.
+    """Loss, gradient or new parameters were not finite in too many updates, one after the other.
 
     Attributes:
         batch: of the last of them, on the host.
@@ -49,7 +49,7 @@ class Learner:
         updates: made so far.
         metrics: of the last update, on the device.
         batch: of the last update, on the device.
-        skipped: updates since the start of this process whose loss or gradient was not finite.
+        skipped: updates since the start of this process whose loss, gradient or new parameters were not finite.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Learner:
         self.skipped += 1  # what such an update says of its latents is no news for replay
         if in_a_row >= self._max_skipped and batch is not None:
             raise NonFiniteError(
-                f"the loss or a gradient was not finite in {int(in_a_row)} updates in a row, up to update "
+                f"loss, gradient or new parameters were not finite in {int(in_a_row)} updates in a row, up to update "
                 f"{self.updates:,}; these updates changed nothing",
                 jax.device_get(batch),
             )

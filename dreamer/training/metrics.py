@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import SupportsFloat
+from typing import Protocol, SupportsFloat
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]  made at run time
@@ -29,7 +29,24 @@ from dreamer.training.counters import START, Counters
 from dreamer.training.log_files import AppendOnlyFile, purge_lines, purge_records
 from dreamer.training.video import encode_gif
 
+MIRROR = "Weights & Biases"  # in a warning
 EPISODE_COLUMNS = ("env", "seed", "agent_steps", "env_frames", "updates", "score", "length")
+
+
+class Mirror(Protocol):
+    """Another place for the same; what it raises is counted."""
+
+    def scalars(self, counters: Counters, values: Mapping[str, float]) -> None:
+        """One row of scalars, by tag."""
+        ...
+
+    def video(self, counters: Counters, tag: str, gif: bytes) -> None:
+        """One GIF."""
+        ...
+
+    def close(self) -> None:
+        """The end."""
+        ...
 
 
 class MetricsLogger:
@@ -41,12 +58,21 @@ class MetricsLogger:
         seed: the run's seed, for `episodes.csv`.
         resume_at: the restored counters; rows beyond them come from work that a crash undid, and are removed. None
             for a run that starts anew, which keeps no rows.
+        open_mirror: makes what gets the same scalars and videos, such as a `WandbLog`; None: nothing does.
 
     Attributes:
         failures: how many writes failed.
     """
 
-    def __init__(self, directory: str | Path, *, env: str, seed: int, resume_at: Counters | None) -> None:
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        env: str,
+        seed: int,
+        resume_at: Counters | None,
+        open_mirror: Callable[[], Mirror] | None = None,
+    ) -> None:
         directory = Path(directory)
         self.failures = 0
         self._warned: set[str] = set()
@@ -60,6 +86,9 @@ class MetricsLogger:
         self._tensorboard: EventFileWriter | None = None
         with self.tolerate("tensorboard"):
             self._tensorboard = EventFileWriter(str(directory), max_queue_size=1000, flush_secs=10)
+        self._mirror: Mirror | None = None
+        with self._tolerate(MIRROR):
+            self._mirror = open_mirror() if open_mirror else None
 
     def scalars(self, counters: Counters, values: Mapping[str, SupportsFloat]) -> None:
         """One row of metrics.
@@ -73,6 +102,7 @@ class MetricsLogger:
         row |= {tag: value if math.isfinite(value) else None for tag, value in floats.items()}
         with self.tolerate("metrics.jsonl"):
             self._metrics.append(json.dumps(row))
+        self._with_mirror(lambda mirror: mirror.scalars(counters, floats))
         progress = {"counters/agent_steps": counters.agent_steps, "counters/updates": counters.updates}
         self._summarize(counters, [Summary.Value(tag=tag, simple_value=v) for tag, v in (floats | progress).items()])
 
@@ -83,6 +113,7 @@ class MetricsLogger:
             self._episodes.append(_csv_line(row))
         # The alias is what cleanrl and the tools around it filter for.
         tags = {"episode/score": score, "episode/length": length, "charts/episodic_return": score}
+        self._with_mirror(lambda mirror: mirror.scalars(counters, tags))
         self._summarize(counters, [Summary.Value(tag=tag, simple_value=value) for tag, value in tags.items()])
 
     def video(self, counters: Counters, tag: str, frames: np.ndarray, *, fps: int = 10) -> None:
@@ -99,13 +130,15 @@ class MetricsLogger:
             _, height, width, _ = frames.shape
             image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
             self._summarize(counters, [Summary.Value(tag=tag, image=image)])
+            self._with_mirror(lambda mirror: mirror.video(counters, tag, gif))
 
     def flush(self) -> None:
         """Hands what is buffered to the operating system; call it before a checkpoint."""
         self._with_tensorboard(EventFileWriter.flush)
 
     def close(self) -> None:
-        """Flushes and ends TensorBoard's thread. Nothing may be logged after it."""
+        """Flushes and ends TensorBoard's thread and the mirror. Nothing may be logged after it."""
+        self._with_mirror(lambda mirror: mirror.close())
         self._with_tensorboard(EventFileWriter.close)
         for file in (self._metrics, self._episodes):
             with self.tolerate("closing"):
@@ -119,6 +152,11 @@ class MetricsLogger:
         if self._tensorboard is not None:
             with self.tolerate("tensorboard"):
                 use(self._tensorboard)
+
+    def _with_mirror(self, use: Callable[[Mirror], None]) -> None:
+        if self._mirror is not None:
+            with self._tolerate(MIRROR):
+                use(self._mirror)
 
     @contextmanager
     def tolerate(self, what: str) -> Iterator[None]:

@@ -87,7 +87,7 @@ class RunFolder:
 
     @property
     def refused_batch(self) -> Path:
-        """Where the batch goes whose loss or gradient was not finite, when that ends the run."""
+        """Where the batch goes that could not be learned from, when that ends the run."""
         return self.path / "nonfinite_batch.npz"
 
     def require_owner(self, run_id: str, *, source: str) -> None:

@@ -31,7 +31,7 @@ class TrainState(NamedTuple):
         optimizer: state of the optimizer.
         return_range: percentile range of imagined returns.
         step: updates made.
-        skipped: how many of the last updates, without a gap, changed nothing since loss or gradient was not finite.
+        skipped: how many of the last updates, without a gap, changed nothing since something was not finite.
         key: the run's random key; update n uses `fold_in(key, n)`.
     """
 

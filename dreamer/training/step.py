@@ -46,7 +46,8 @@ def make_train_step(
 def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple[TrainState, CompactLatent, Metrics]:
     """One update of everything: world model, actor and critic together.
 
-    Where the loss or a gradient is not finite only the counters move: `skipped` says so, the latents are worthless.
+    Where the loss, a gradient or a new parameter is not finite only the counters move: `skipped` says so, the latents
+    are worthless. The norms tell for all arrays at once; moments of the optimizer that overflow show in the parameters.
 
     Returns:
         The next state, the refreshed latents `[B, T]` for replay, and metrics (scalars, still on the device).
@@ -62,7 +63,7 @@ def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple
     norms = {"gradient_norm": optax.tree.norm(gradient), "parameter_norm": optax.tree.norm(params)}
     metrics = {"loss/total": total, **terms, **world.metrics, **behavior.metrics, **norms}
     latents = definition.bind(params).world.compact(world.latents)
-    finite = jnp.isfinite(total) & jnp.isfinite(norms["gradient_norm"])
+    finite = jnp.isfinite(jnp.stack([total, *norms.values(), *behavior.return_range])).all()
     counted = state._replace(step=state.step + 1, skipped=jnp.where(finite, 0, state.skipped + 1))
     learned = counted._replace(
         params=params, slow_critic=slow_critic, optimizer=optimizer, return_range=behavior.return_range

@@ -18,7 +18,7 @@ from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Replay
 from dreamer.data.storage import ReplayState, RestoreReport
 from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, Restored, restore
-from dreamer.training.collect import ENVIRONMENT, Collector, Environment
+from dreamer.training.collect import ENVIRONMENT, Collector, Environment, NonFiniteActionError
 from dreamer.training.compilation import Program
 from dreamer.training.counters import Counters
 from dreamer.training.device_memory import device_limit, explained
@@ -34,6 +34,7 @@ from dreamer.training.stall import StallReport
 from dreamer.training.state import Definition
 from dreamer.training.step import make_policy_step, make_train_step
 from dreamer.training.video import open_loop_strip, write_gif
+from dreamer.training.wandb_log import WandbLog
 from dreamer.types import Batch
 from envs.spaces import ImageSpec, action_width
 
@@ -127,7 +128,13 @@ class Trainer:
             self._stream.close()
             return
         resumed_at = self.counters if self.counters.agent_steps else None
-        self._log = MetricsLogger(self._folder.path, env=self._config.env, seed=self._config.seed, resume_at=resumed_at)
+        self._log = MetricsLogger(
+            self._folder.path,
+            env=self._config.env,
+            seed=self._config.seed,
+            resume_at=resumed_at,
+            open_mirror=self._open_wandb if self._config.log.wandb else None,
+        )
         stall = StallReport()
         logged = time.monotonic()
         progress.phase("compiling")
@@ -268,6 +275,8 @@ class Trainer:
             episodes = self._collector.step(
                 self._acting, self._stream, meanwhile=lambda: self._work_ahead(progress, stop=stop)
             )
+        except NonFiniteActionError:  # nothing to be kept
+            raise
         except Exception:  # the environment's; what was learned until here is worth keeping
             self._try_to_save(progress)
             raise
@@ -335,7 +344,9 @@ class Trainer:
     def _warn_of_skipped(self, progress: Progress) -> None:
         if self._learner.skipped > self._told_skipped:
             self._told_skipped = self._learner.skipped
-            progress.print(f"WARNING: loss or gradient not finite, {self._told_skipped:,} updates skipped so far")
+            progress.print(
+                f"WARNING: loss, gradient or parameters not finite, {self._told_skipped:,} updates skipped so far"
+            )
 
     def _warn_of_memory(self, progress: Progress) -> None:
         """Once, where replay had to give up steps."""
@@ -350,7 +361,7 @@ class Trainer:
         assert self._log is not None
         metrics = {name: float(value) for name, value in jax.device_get(self._learner.metrics).items()}
         metrics |= {"replay/steps": self._stream.num_steps, "replay/capacity": self._stream.capacity}
-        metrics |= {"memory/resident_gb": resident_bytes() / 1e9}
+        metrics |= {"memory/resident_gb": resident_bytes() / 1e9, "skipped_in_total": self._learner.skipped}
         metrics |= {f"environment/{name}": count for name, count in self._env.incidents.items()}
         if not self._episode_ended:  # perhaps none ever does
             score, length = self._collector.open_episode
@@ -358,6 +369,9 @@ class Trainer:
         self._episode_ended = False
         metrics |= self._saving.scalars() | {"log/failures": self._log.failures}
         self._log.scalars(self.counters, metrics)
+
+    def _open_wandb(self) -> WandbLog:
+        return WandbLog(self._folder.path, run_id=self._folder.run_id, config=self._config)
 
     def _compile_ahead(self, progress: Progress) -> None:
         """With the first update: nothing is compiled, and no memory is found missing, in the middle of the run."""

@@ -37,7 +37,7 @@ ROOMS = {
     "training": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.data"},
     "dream": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.training", "envs"},
 }
-SINGLE_IMPORTER = ("orbax", "tensorboard", "tyro")
+SINGLE_IMPORTER = ("orbax", "tensorboard", "tyro", "wandb")
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 UNSAFE_LOADERS = {"unsafe_load", "full_load", "UnsafeLoader", "FullLoader"}  # of yaml
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines
