@@ -174,6 +174,14 @@ def test_junk_is_ignored_with_one_warning_each(tmp_path):
     assert len(caught) == 4
 
 
+def test_the_words_of_every_checkpoint_are_at_hand(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    first, second, third = (save(checkpoints, step) for step in (1, 2, 3))
+    (second / "meta.json").write_text("{")
+    (third / "host.npz").unlink()  # nothing is verified
+    assert Checkpoints(tmp_path).metas() == {third: {"agent_steps": 3}, first: {"agent_steps": 1}}
+
+
 def test_a_damaged_checkpoint_does_not_count_among_the_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     good, damaged = save(checkpoints, 1), save(checkpoints, 2)
