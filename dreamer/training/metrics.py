@@ -87,7 +87,7 @@ class MetricsLogger:
         with self.tolerate("tensorboard"):
             self._tensorboard = EventFileWriter(str(directory), max_queue_size=1000, flush_secs=10)
         self._mirror: Mirror | None = None
-        with self._tolerate(MIRROR):
+        with self.tolerate(MIRROR):
             self._mirror = open_mirror() if open_mirror else None
 
     def scalars(self, counters: Counters, values: Mapping[str, SupportsFloat]) -> None:
@@ -155,7 +155,7 @@ class MetricsLogger:
 
     def _with_mirror(self, use: Callable[[Mirror], None]) -> None:
         if self._mirror is not None:
-            with self._tolerate(MIRROR):
+            with self.tolerate(MIRROR):
                 use(self._mirror)
 
     @contextmanager
