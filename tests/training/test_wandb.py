@@ -129,23 +129,48 @@ def test_a_missing_package_is_named_at_the_start(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "run").exists()
 
 
+REAL = """
+import json, sys, warnings
+from pathlib import Path
+
+import numpy as np
+
+from dreamer.config import Config
+from dreamer.training.counters import Counters
+from dreamer.training.metrics import MetricsLogger
+from dreamer.training.run_folder import RunFolder
+from dreamer.training.wandb_log import WandbLog, require_wandb
+
+require_wandb()
+before = Counters(*json.loads(sys.argv[2]))
+with RunFolder(sys.argv[1]) as folder:
+    logger = MetricsLogger(
+        folder.path, env="x", seed=0, resume_at=before if before.updates else None,
+        open_mirror=lambda: WandbLog(folder.path, run_id=folder.run_id, config=Config(env="x")),
+    )
+    for step in range(1, 4):
+        at = Counters(*(count + step for count in before))
+        logger.scalars(at, {"loss/reward": 1.0 / step, "loss/policy": float("nan")})
+        logger.episode(at, score=1.0, length=step)
+    logger.video(at, "open_loop/image", np.zeros((3, 8, 8, 3), np.uint8))
+    logger.close()
+assert logger.failures == 0, logger.failures
+"""
+
+
 @pytest.mark.slow
 def test_the_real_package_offline(tmp_path):
-    """Installed beside the tests' environment; one run, gone on with once. Its file holds what was logged."""
-    packages = tmp_path / "packages"
+    """Installed beside the tests' environment; one run, gone on with once. Its files hold what was logged."""
+    packages, run = tmp_path / "packages", tmp_path / "runs" / "first"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(packages), "wandb>=0.18"]
     subprocess.run(pip, check=True, capture_output=True)
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(packages)]),
-        "WANDB_MODE": "offline",
-    }
-    command = [sys.executable, "-m", "dreamer.train", "--env", "CartPole-v1", "--preset", "debug", "--log.wandb"]
-    command += ["--log.quiet", "--logdir", str(tmp_path / "runs" / "first")]
-    for steps in ("150", "200"):
-        subprocess.run([*command, "--steps", steps], check=True, env=environment, cwd=tmp_path, timeout=300)
-    rows = [json.loads(line) for line in (tmp_path / "runs/first/metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["log/failures"] == 0
-    run_id = json.loads((tmp_path / "runs/first/run.json").read_text())["run_id"]
-    files = list((tmp_path / "runs/first/wandb").glob(f"offline-run-*-{run_id}/*.wandb"))
-    assert len(files) == 2
-    assert all(b"loss/reward" in path.read_bytes() and b"global_step" in path.read_bytes() for path in files)
+    paths = os.pathsep.join([str(REPOSITORY), str(packages)])
+    environment = os.environ | {"PYTHONPATH": paths, "WANDB_MODE": "offline"}
+    for before in ([0, 0, 0], [3, 3, 3]):
+        command = [sys.executable, "-c", REAL, str(run), json.dumps(before)]
+        subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+    run_id = json.loads((run / "run.json").read_text())["run_id"]
+    contents = [path.read_bytes() for path in (run / "wandb").glob(f"offline-run-*-{run_id}/*.wandb")]
+    assert len(contents) == 2
+    for content in contents:
+        assert all(name in content for name in (b"loss/reward", b"global_step", b"episode/score", b"open_loop/image"))
