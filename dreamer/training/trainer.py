@@ -26,17 +26,16 @@ from dreamer.training.init_from import inherit
 from dreamer.training.learn import Learner, NonFiniteError
 from dreamer.training.mesh import Placement
 from dreamer.training.metrics import MetricsLogger
-from dreamer.training.open_loop import make_open_loop
+from dreamer.training.open_loop_videos import OpenLoopVideos
 from dreamer.training.progress import Progress
 from dreamer.training.run_folder import RunFolder
 from dreamer.training.saving import Saving
 from dreamer.training.stall import StallReport
 from dreamer.training.state import Definition
 from dreamer.training.step import make_policy_step, make_train_step
-from dreamer.training.video import open_loop_strip, write_gif
 from dreamer.training.wandb_log import WandbLog
 from dreamer.types import Batch
-from envs.spaces import ImageSpec, action_width
+from envs.spaces import action_width
 
 REPLAY = "replay/"  # prefix in a checkpoint
 AHEAD_STEPS = 1000  # agent steps whose updates may be made while an environment hangs
@@ -100,13 +99,12 @@ class Trainer:
         )
         self._acting = self._placement.on_one_device(self._learner.state.params)
         self._checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
-        self._open_loop = Program(make_open_loop(definition))
+        self._videos = OpenLoopVideos(definition, folder=folder.videos, every=config.log.video_every)
         self._log: MetricsLogger | None = None
         self._manifests: dict[str, dict[str, Any]] = {}  # replay manifests of the kept checkpoints, by directory
         self._saving = Saving(config.checkpoint)
         self._told_skipped, self._told_short = 0, False
         self._episode_ended = False  # since the last report
-        self._next_video = config.log.video_every
         self.counters, self.last_score = Counters(), None
 
     @property
@@ -257,7 +255,7 @@ class Trainer:
         self._collector.restore(host, restored.arrays["carry"])
         self._ratio.restore(meta["ratio"])
         self.counters, self.last_score = Counters(**meta["counters"]), meta["last_score"]
-        self._next_video = self._video_after(self.counters.updates)
+        self._videos.start_at(self.counters.updates)
         return f"resumed at {self.counters.agent_steps:,} agent steps with {report.describe()}"
 
     def _require_enough(self, report: RestoreReport) -> None:
@@ -304,11 +302,10 @@ class Trainer:
             self._acting = self._placement.on_one_device(self._learner.state.params)
         if self._learner.metrics:
             progress.phase("training")
-        if self._config.log.video_every and self.counters.updates >= self._next_video and not stop():
-            self._next_video = self._video_after(self.counters.updates)
+        if not stop():
             assert self._log is not None
-            with self._log.tolerate("videos"):  # compiling, memory, disk: a video is not worth a run
-                self._record_video(self._log)
+            batch = self._learner.batch
+            self._videos.record_if_due(self._learner.state.params, batch, counters=self.counters, log=self._log)
 
     def _update(self, progress: Progress) -> None:
         is_first = not self._learner.metrics
@@ -379,35 +376,14 @@ class Trainer:
         if limit and needed:
             progress.print(f"device memory: an update needs {needed / 1e9:.1f} GB of the {limit / 1e9:.1f} GB for JAX")
         left = self._schedule.total_steps - self.counters.agent_steps
-        last_update = self._learner.updates + left / self._ratio.agent_steps_per_update
-        if self._image_keys and self._config.log.video_every and self._next_video <= last_update:
-            self._open_loop.compile(*self._open_loop_arguments())
-
-    @property
-    def _image_keys(self) -> list[str]:
-        spec = self._definition.observation_spec
-        return [key for key, part in spec.items() if isinstance(part, ImageSpec)]
-
-    def _open_loop_arguments(self) -> tuple[Any, ...]:
-        return self._learner.state.params, self._learner.batch, np.uint32(self._learner.updates)
-
-    def _video_after(self, updates: int) -> int:
-        """The update at which the next video is due: a multiple, so that a run that is often resumed has them too."""
-        every = self._config.log.video_every
-        return (updates // every + 1) * every if every else 0
-
-    def _record_video(self, log: MetricsLogger) -> None:
-        """Open-loop prediction of every image of the last batch: truth, prediction, error."""
-        keys, batch = self._image_keys, self._learner.batch
-        if not keys or batch is None:
-            return
-        predictions = jax.device_get(self._open_loop(*self._open_loop_arguments()))
-        for name in keys:
-            truth = np.asarray(batch.observation[name])[: len(predictions[name])]
-            frames = open_loop_strip(truth, predictions[name])
-            log.video(self.counters, f"open_loop/{name}", frames)
-            self._folder.videos.mkdir(exist_ok=True)
-            write_gif(self._folder.videos / f"open_loop_{name}_{self.counters.updates:08d}.gif", frames, fps=10)
+        updates, batch = self._learner.updates, self._learner.batch
+        assert batch is not None
+        self._videos.compile_ahead(
+            self._learner.state.params,
+            batch,
+            updates=updates,
+            last_update=updates + left / self._ratio.agent_steps_per_update,
+        )
 
     def _try_to_save(self, progress: Progress) -> CheckpointError | None:
         """A failed save alone does not end the run."""
