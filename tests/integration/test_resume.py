@@ -81,6 +81,7 @@ def test_several_environments_resume(tmp_path: Path):
     assert newest(tmp_path / "run").meta["counters"] == {"agent_steps": 360, "env_frames": 360, "updates": 62}
 
 
+@pytest.mark.slow
 def test_unforkable_environment_closes_its_episode(tmp_path: Path):
     """Where the environment's state cannot be saved, the open episode ends as a truncation, never as a death."""
     arguments = ["--env", "dreamer/Unforkable-v0", *BASE, "--logdir", str(tmp_path / "run")]
@@ -116,15 +117,8 @@ def wait_for_updates(run: Path, updates: int, process: subprocess.Popen) -> None
     raise AssertionError(f"no row with {updates} updates")
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (signal.SIGTERM, 143),
-        # What each signal does is short to test, in tests/training/test_signals.py.
-        pytest.param(signal.SIGUSR1, 138, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # what each signal does is short to test, in tests/training/test_signals.py; .ci/run stops a run by SIGTERM
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
 def test_signals_save_and_resume(number: signal.Signals, code: int, tmp_path: Path):
     run = tmp_path / "run"
     arguments = ["--env", "CartPole-v1", *BASE, "--logdir", str(run), "--steps", "100k_agent"]
@@ -147,6 +141,7 @@ def test_signals_save_and_resume(number: signal.Signals, code: int, tmp_path: Pa
     assert newest(run).meta["counters"]["agent_steps"] == end
 
 
+@pytest.mark.slow
 def test_kill_9_costs_at_most_the_time_since_the_last_save(tmp_path: Path):
     run = tmp_path / "run"
     arguments = ["--env", "CartPole-v1", *BASE, "--logdir", str(run), "--checkpoint.every-seconds", "1"]
@@ -175,6 +170,7 @@ def test_changed_configuration_is_refused(tmp_path: Path, capsys: pytest.Capture
     assert newest(tmp_path / "run").meta["counters"]["agent_steps"] == 90
 
 
+@pytest.mark.slow
 def test_finished_run_says_so_and_can_be_extended(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     loud = [flag for flag in BASE if flag != "--log.quiet"]
     arguments = ["--env", "CartPole-v1", *loud, "--logdir", str(tmp_path / "run")]

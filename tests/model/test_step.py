@@ -92,13 +92,12 @@ def test_policy_step_equals_observe():
     definition = tiny_definition(OBSERVATION, ACTION)
     params, batch = definition.init(0).params, random_batch(definition)
     world = definition.bind(params).world
-    whole, _ = world.observe(
-        world.expand(batch.context), batch.observation, batch.previous_action, batch.is_first, None
-    )
+    observe = jax.jit(lambda latent, *observed: world.observe(latent, *observed, None)[0])
+    whole = observe(world.expand(batch.context), batch.observation, batch.previous_action, batch.is_first)
     latent = world.expand(batch.context)
     for t in range(batch.reward.shape[1]):
         now = jax.tree.map(lambda x, t=t: x[:, t : t + 1], batch._replace(context=None))
-        latents, _ = world.observe(latent, now.observation, now.previous_action, now.is_first, None)
+        latents = observe(latent, now.observation, now.previous_action, now.is_first)
         latent = jax.tree.map(lambda x: x[:, 0], latents)
         np.testing.assert_allclose(latent.deter, whole.deter[:, t], rtol=2e-4, atol=2e-5)
         np.testing.assert_array_equal(latent.stoch.argmax(-1), whole.stoch[:, t].argmax(-1))

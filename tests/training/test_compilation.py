@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 COUNT_MISSES = """
 import json
 import sys
@@ -42,6 +44,7 @@ def start(program: str, *arguments: str, cache: Path) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_second_start_compiles_nothing(tmp_path: Path):
     """Two runs of one configuration, in two processes, with an empty cache before the first."""
     first, second = (start(TRAIN, str(tmp_path / name), cache=tmp_path / "cache") for name in ("first", "second"))
