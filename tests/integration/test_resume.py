@@ -117,7 +117,8 @@ def wait_for_updates(run: Path, updates: int, process: subprocess.Popen) -> None
     raise AssertionError(f"no row with {updates} updates")
 
 
-@pytest.mark.slow  # what each signal does is short to test, in tests/training/test_signals.py; .ci/run stops a run by SIGTERM
+# What each signal does is short to test, in tests/training/test_signals.py; .ci/run stops a run by SIGTERM.
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)])
 def test_signals_save_and_resume(number: signal.Signals, code: int, tmp_path: Path):
     run = tmp_path / "run"
