@@ -220,7 +220,9 @@ def load(path: str | Path, *, seed: int = 0) -> Agent:
 def codecs(interface: Interface) -> tuple[ObservationCodec, ActionCodec]:
     """Between an environment's own observations and actions and the agent's."""
     return (
-        ObservationCodec(interface.observation_space, image_size=interface.image_size),
+        ObservationCodec(
+            interface.observation_space, image_size=interface.image_size, image_layout=interface.image_layout
+        ),
         ActionCodec(interface.action_space, bound=interface.action_bound),
     )
 

@@ -98,8 +98,7 @@ def _to_keep(config: Config, folder: RunFolder) -> Config:
 def _interface(environment: Environment, config: Config) -> Interface:
     from envs.space_json import Interface
 
-    settings = config.environment
-    return Interface.of(environment, image_size=settings.image_size, action_bound=settings.action_bound)
+    return Interface.of(environment, settings=config.environment)
 
 
 def _write_whole(path: Path, text: str) -> None:

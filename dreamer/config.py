@@ -161,6 +161,7 @@ class EnvConfig:
     num_envs: int = 1
     action_repeat: int | None = None  # None: the suite's protocol (Atari 4, DMC 2, anything else 1)
     image_size: tuple[int, int] | None = None  # height, width; None: as the suite or the environment gives it
+    image_layout: Literal["auto", "channels_last", "channels_first"] = "auto"  # where a guess would be wrong
     max_episode_steps: int | None = None  # agent steps
     action_bound: float | None = None  # range of an unbounded Box action
     sticky: float | None = None  # Atari: probability of repeating the last action

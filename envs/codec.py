@@ -85,6 +85,7 @@ class ObservationCodec:
     Args:
         space: of one environment's observations.
         image_size: height and width of the images; None: as they come.
+        image_layout: `auto`, `channels_first` or `channels_last`, see `envs.image`.
         zero_nonfinite: take pixels that are NaN or infinite as 0 instead of refusing them.
 
     Attributes:
@@ -92,14 +93,19 @@ class ObservationCodec:
     """
 
     def __init__(
-        self, space: spaces.Space, *, image_size: tuple[int, int] | None = None, zero_nonfinite: bool = False
+        self,
+        space: spaces.Space,
+        *,
+        image_size: tuple[int, int] | None = None,
+        image_layout: str = "auto",
+        zero_nonfinite: bool = False,
     ) -> None:
         self._zero_nonfinite = zero_nonfinite
         self.spec: ObservationSpec = {}
         self._sources: dict[str, _Source] = {}
         for path, leaf in leaves(space, what="observation").items():
             name = "/".join(map(str, path))
-            layout = image_layout(leaf, key=name or "image") if isinstance(leaf, spaces.Box) else None
+            layout = _layout(leaf, name or "image", image_layout)
             part = _observation_part(leaf, layout, image_size)
             key = name or {ImageSpec: "image", VectorSpec: "state", DiscreteSpec: "symbol"}[type(part)]
             if key in self.spec:
@@ -108,6 +114,12 @@ class ObservationCodec:
             self._sources[key] = _Source(path, leaf, layout, Declaration(leaf, key=key))
         if not self.spec:
             raise EnvironmentFault("the observation space is empty; give it at least one Box or Discrete space")
+
+    def describe_layouts(self) -> str | None:
+        """How the images come, in words; None where all come as they are stored."""
+        layouts = {key: source.layout for key, source in self._sources.items() if source.layout is not None}
+        unusual = {key: layout for key, layout in layouts.items() if layout.channel_first or layout.high != 255.0}
+        return "; ".join(f"{key}: {layout}" for key, layout in unusual.items()) or None
 
     def encode(self, observation: Any, *, lead: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
         """Convert observations with leading dimensions `lead`; every array is a fresh copy.
@@ -135,6 +147,10 @@ class ObservationCodec:
         if isinstance(part, VectorSpec):
             return np.array(array, np.float32).reshape((*lead, part.size))
         return (array - first_class(space)).astype(np.int32).reshape((*lead, len(num_classes(space))))
+
+
+def _layout(space: Leaf, key: str, order: str) -> ImageLayout | None:
+    return image_layout(space, key=key, order=order) if isinstance(space, spaces.Box) else None
 
 
 def _observation_part(

@@ -57,7 +57,10 @@ class GymSimulator(Simulator):
         self._name = name
         self._seed: int | None = seed
         self._observation_codec = ObservationCodec(
-            env.observation_space, image_size=settings.image_size, zero_nonfinite=settings.nonfinite == "zero"
+            env.observation_space,
+            image_size=settings.image_size,
+            image_layout=settings.image_layout,
+            zero_nonfinite=settings.nonfinite == "zero",
         )
         self._action_codec = ActionCodec(env.action_space, bound=settings.action_bound)
         self._shown: dict[str, np.ndarray] = {}
@@ -72,6 +75,7 @@ class GymSimulator(Simulator):
             "env": name,
             "class": f"{type(env.unwrapped).__module__}.{type(env.unwrapped).__name__}",
             "action_repeat": self.action_repeat,
+            "image_layout": self._observation_codec.describe_layouts(),
             "image_size": settings.image_size,
             "resize": "none" if settings.image_size is None else "bilinear (Pillow)",
             "action_bound": settings.action_bound,

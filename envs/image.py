@@ -3,7 +3,8 @@
 A `Box` with two or three dimensions is an image when
 * its dtype is uint8 and its bounds are 0 and 255 everywhere (any size), or
 * its dtype is floating, its bounds are 0 and 1 or 0 and 255 everywhere, and both sides have at least 16 pixels.
-Two dimensions are a grey image. Of three, channels are the last unless the first is strictly smaller than the last.
+Two dimensions are a grey image. Of three, channels are the last unless the first is strictly smaller than the last;
+`EnvSettings.image_layout` decides where that guess is wrong.
 A floating `Box` shaped like an image (16 pixels a side, at most 4 channels) with other bounds is an error, because
 nobody wants it as a vector of thousands of numbers. Any other `Box` is a vector.
 """
@@ -38,16 +39,26 @@ class ImageLayout(NamedTuple):
     channel_first: bool
     high: float
 
+    def __str__(self) -> str:
+        order = "channels first" if self.channel_first else "channels last"
+        return f"{order}, 0..{self.high:g}"
 
-def image_layout(box: spaces.Box, *, key: str) -> ImageLayout | None:
+
+def image_layout(box: spaces.Box, *, key: str, order: str = "auto") -> ImageLayout | None:
     """The layout of an image `Box`, None for a vector.
+
+    Args:
+        box: of the observation.
+        key: its name, for the message.
+        order: `auto`, or `channels_first` or `channels_last` for images of three dimensions.
 
     Raises:
         EnvironmentFault: if it is shaped like an image but its bounds are neither 0..1 nor 0..255.
     """
     if len(box.shape) not in (2, 3) or min(box.shape) == 0:
         return None
-    channel_first = len(box.shape) == 3 and box.shape[0] < box.shape[-1]
+    is_guess, guess = order == "auto", box.shape[0] < box.shape[-1]
+    channel_first = len(box.shape) == 3 and (guess if is_guess else order == "channels_first")
     height, width, channels = _height_width_channels(box.shape, channel_first=channel_first)
     high = next((high for high in (1.0, 255.0) if np.all(box.low == 0) and np.all(box.high == high)), None)
     if box.dtype == np.uint8:

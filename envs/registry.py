@@ -93,8 +93,9 @@ def _check_settings(settings: EnvSettings | Any, num_envs: int, suite: str) -> N
     idle += [] if suite == "dmc_vision" else ["camera"]
     idle += ["image_size"] if suite == "dmc" else []
     idle += [] if suite == "gym" else ["action_bound"]
+    idle += [] if suite == "gym" else ["image_layout"]
     for field in idle:
-        if getattr(settings, field) is not None:
+        if getattr(settings, field) not in (None, "auto"):
             flag = f"--environment.{field.replace('_', '-')}"
             raise EnvironmentFault(f"{flag} has no meaning for this environment (suite {suite!r}); leave it out")
     for field in ("action_repeat", "max_episode_steps"):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from envs.environment import Environment, EnvironmentFault
+from envs.environment import Environment, EnvironmentFault, EnvSettings
 
 FILE_NAME = "spaces.json"  # in the folder of a run, and of a saved agent
 MOST_BYTES = 256 * 2**20  # of the file: bounds that differ from number to number make it long
@@ -30,6 +30,7 @@ class Interface(NamedTuple):
         image_size: height and width to which images are resized; None keeps theirs.
         action_bound: range of unbounded actions; None where all are bounded.
         action_repeat: frames per agent step.
+        image_layout: `auto`, `channels_first` or `channels_last`; files of before it was there say nothing.
     """
 
     env: str
@@ -38,19 +39,19 @@ class Interface(NamedTuple):
     image_size: tuple[int, int] | None
     action_bound: float | None
     action_repeat: int
+    image_layout: str = "auto"
 
     @classmethod
-    def of(
-        cls, environment: Environment, *, image_size: tuple[int, int] | None, action_bound: float | None
-    ) -> Interface:
+    def of(cls, environment: Environment, *, settings: EnvSettings | Any) -> Interface:
         """That of an environment, made with these settings."""
         return cls(
             env=environment.protocol["env"],
             observation_space=environment.native_observation_space,
             action_space=environment.native_action_space,
-            image_size=image_size,
-            action_bound=action_bound,
+            image_size=settings.image_size,
+            action_bound=settings.action_bound,
             action_repeat=environment.action_repeat,
+            image_layout=settings.image_layout,
         )
 
     def write(self, path: Path) -> None:
@@ -88,6 +89,8 @@ class Interface(NamedTuple):
             raise ValueError(f"{bound!r} is no bound of actions")
         if not (size is None or (len(size) == 2 and all(type(side) is int and side > 0 for side in size))):
             raise ValueError(f"{size!r} is no size of images")
+        if self.image_layout not in ("auto", "channels_first", "channels_last"):
+            raise ValueError(f"{self.image_layout!r} is no layout of images")
         return self
 
 

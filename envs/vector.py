@@ -65,6 +65,7 @@ class VectorEnvironment(Environment):
         self._observation_codec = ObservationCodec(
             env.single_observation_space,
             image_size=settings.image_size,
+            image_layout=settings.image_layout,
             zero_nonfinite=settings.nonfinite == "zero",
         )
         self._action_codec = ActionCodec(env.single_action_space, bound=settings.action_bound)
@@ -77,6 +78,7 @@ class VectorEnvironment(Environment):
         self.frame_rate = env.metadata.get("render_fps") or Environment.frame_rate
         self.action_names = action_names
         self.protocol = protocol | {"num_envs": env.num_envs, "autoreset": self._mode.name.lower()}
+        self.protocol |= {"image_layout": self._observation_codec.describe_layouts()}
         if self._mode is AutoresetMode.SAME_STEP and not self._can_reset_part and env.num_envs > 1:
             self.protocol["autoreset"] = UNSEEN_START
             warnings.warn(UNSEEN_START, stacklevel=2)

@@ -23,6 +23,7 @@ def make_cartpole() -> gymnasium.Env:
     return gymnasium.make("CartPole-v1", render_mode="rgb_array")
 
 
+@pytest.mark.slow
 def test_a_function_trains_resumes_and_evaluates(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "run"
     first = dreamer.Dreamer(env=lambda: make_cartpole(), logdir=folder, **DEBUG).learn(steps=100)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as npst
 
 import envs
 from dreamer.agent import codecs
-from envs.environment import EnvironmentFault
+from envs.environment import EnvironmentFault, EnvSettings
 from envs.space_json import Interface, space_from_json, space_to_json
 
 SHAPES = npst.array_shapes(min_dims=0, max_dims=3, max_side=3)
@@ -129,7 +129,7 @@ def test_codecs_of_the_file_are_those_of_the_environment(name: str, tmp_path: Pa
         pytest.importorskip("dm_control", reason="dm-control does not install on Python 3.13")
     environment = envs.make(name, num_envs=1, seed=0)
     path = tmp_path / "spaces.json"
-    Interface.of(environment, image_size=None, action_bound=None).write(path)
+    Interface.of(environment, settings=EnvSettings()).write(path)
     interface = Interface.read(path)
     observation_codec, action_codec = codecs(interface)
     assert observation_codec.spec == environment.observation_spec

@@ -262,3 +262,25 @@ def test_image_size_resizes_images_only():
     assert eye.shape == (2, 16, 24, 3)
     assert (eye[:, :, :11] == 0).all()  # left stays left: height and width are not swapped
     assert (eye[:, :, 13:] == 200).all()
+
+
+@pytest.mark.parametrize("shape", [(20, 24, 32), (40, 24, 32)])
+def test_where_the_layout_cannot_be_guessed_it_can_be_said(shape):
+    """Twenty channels in front are taken for them, forty are not, and only the user knows."""
+    space = spaces.Box(0, 1, shape, np.float32)
+    image = np.zeros(shape, np.float32)
+    image[1, 2, 3] = 1
+    first = ObservationCodec(space, image_layout="channels_first")
+    assert first.spec == {"image": ImageSpec(24, 32, shape[0])}
+    assert first.encode(image)["image"][2, 3, 1] == 255
+    assert first.describe_layouts() == "image: channels first, 0..1"
+    last = ObservationCodec(space, image_layout="channels_last")
+    assert last.spec == {"image": ImageSpec(*shape)}
+    assert last.encode(image)["image"][1, 2, 3] == 255
+    assert last.describe_layouts() == "image: channels last, 0..1"
+    assert ObservationCodec(space).spec == (first if shape[0] < shape[-1] else last).spec
+
+
+def test_images_as_they_are_stored_are_no_news():
+    codec = ObservationCodec(spaces.Dict(eye=spaces.Box(0, 255, (8, 8, 3), np.uint8), arm=spaces.Box(-1, 1, (3,))))
+    assert codec.describe_layouts() is None

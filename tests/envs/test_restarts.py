@@ -16,47 +16,8 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 import envs
 from dreamer.train import main
 from envs.environment import EnvironmentFault, EnvSettings
+from tests.faults.tickets import FAILS_AT, Flaky
 from tests.integration.runs import newest
-
-FAILS_AT = 3
-
-
-class Flaky(gymnasium.Env):
-    """Observes its step and its process; fails at step 3 as long as there are tickets in a folder, one each time."""
-
-    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = spaces.Discrete(2)
-    tickets, kind = Path(), "raise"
-
-    def __init__(self, tickets: str = "", kind: str = ""):
-        self.tickets = Path(tickets or os.environ["FLAKY_TICKETS"])
-        self.kind = kind or os.environ["FLAKY_KIND"]
-
-    def reset(self, *, seed=None, options=None):
-        self.time = 0
-        if self.kind == "reset" and self.take():
-            raise RuntimeError("no level to load")
-        return np.array([0.0, os.getpid()]), {}
-
-    def step(self, action):
-        self.time += 1
-        if self.time == FAILS_AT and self.kind in ("raise", "kill", "hang", "reset") and self.take():
-            if self.kind == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.kind == "hang":
-                time.sleep(600)
-            raise RuntimeError("the physics engine exploded")
-        reward = np.nan if self.kind == "nan" and self.time == FAILS_AT else 1.0
-        return np.array([float(self.time), os.getpid()]), reward, False, self.time == 10, {}
-
-    def take(self) -> bool:
-        for ticket in self.tickets.iterdir():
-            try:
-                ticket.unlink()
-            except FileNotFoundError:  # the other environment was faster
-                continue
-            return True
-        return False
 
 
 def make(folder: Path, kind: str, *, tickets: int, workers: str = "none", **settings):
@@ -221,6 +182,7 @@ def test_a_broken_contract_is_not_tried_again(workers: str, tmp_path: Path):
     env.close()
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_and_one_that_ends_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):

@@ -35,29 +35,30 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--run", type=Path, default=Path("runs/soak"))
     parser.add_argument("--out", type=Path, default=RESULTS / "soak")
+    parser.add_argument("--times", type=float, default=1.0, help="multiplies every chance of a fault")
     parser.add_argument("overrides", nargs="*", help="further arguments of dreamer.train, after --")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     faults = arguments.out / "faults.csv"
     faults.write_text("time,fault\n", encoding="utf-8")
-    process = start(arguments.run, faults, arguments.overrides)
+    process = start(arguments.run, faults, arguments.times, arguments.overrides)
     try:
         samples = watch(process, arguments.run, arguments.out / "samples.csv", seconds=60 * arguments.minutes)
     finally:
         process.send_signal(signal.SIGTERM)
         code = process.wait()
-    summary = summarize(samples, arguments.run, faults) | {"exit_code": code}
+    summary = {"times": arguments.times} | summarize(samples, arguments.run, faults) | {"exit_code": code}
     (arguments.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(summary, indent=1))
 
 
-def start(run: Path, faults: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
+def start(run: Path, faults: Path, times: float, overrides: list[str]) -> subprocess.Popen[bytes]:
     """The trainer, in a process of its own."""
     command = [sys.executable, "-m", "dreamer.train", "--env", "tests.faults.flaky:FlakyCartPole"]
     command += ["--preset", "configs/suites/classic.yaml", "--steps", "10000000", "--logdir", str(run)]
     command += ["--environment.workers", "spawn", "--environment.step-timeout", "5"]
     command += ["--environment.max-restarts", "1000", "--environment.nonfinite", "drop_episode", *overrides]
-    variables = {name: str(chance) for name, chance in CHANCES.items()} | {flaky.LOG: str(faults.resolve())}
+    variables = {name: str(chance * times) for name, chance in CHANCES.items()} | {flaky.LOG: str(faults.resolve())}
     return subprocess.Popen(command, env=os.environ | variables)
 
 

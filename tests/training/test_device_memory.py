@@ -16,11 +16,10 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 
 from dreamer.train import main
-from dreamer.training import device_memory, trainer
+from dreamer.training import device_memory, open_loop_videos, trainer
 from dreamer.training.checkpoint import Checkpoints
 from dreamer.training.compilation import Program
 from dreamer.training.device_memory import DeviceMemoryError, exhaustion_explained
-from dreamer.training.trainer import Trainer
 from dreamer.types import CompactLatent
 
 MESSAGE = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.\nBufferAssignment ...\n(pages)"
@@ -142,7 +141,7 @@ def test_videos_are_compiled_with_the_first_update_if_the_run_reaches_one(
     update = Idle("update", events, idle_update)
     video = Idle("video", events, lambda params, batch, count: {"image": np.zeros((4, 16, 8, 8, 1), np.uint8)})
     monkeypatch.setattr(trainer, "make_train_step", lambda *arguments: update)
-    monkeypatch.setattr(trainer, "make_open_loop", lambda *arguments: video)
+    monkeypatch.setattr(open_loop_videos, "make_open_loop", lambda *arguments: video)
     command = ["--env", pictures, "--preset", "debug", "--steps", "110", "--log.quiet", "--log.video-every", str(every)]
     assert main([*command, "--logdir", str(tmp_path / "run")]) == 0
     assert events[:2] == ["compile update", "update"]
@@ -157,14 +156,14 @@ def test_videos_compile_nothing_in_the_middle_of_a_run(tmp_path: Path, monkeypat
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, *_, **__: compiled.append(name) if name.endswith("backend_compile_duration") else None
     )
-    record = Trainer._record_video
+    record = open_loop_videos.OpenLoopVideos._record
 
-    def count(self):
+    def count(self, *arguments):
         before = len(compiled)
-        record(self)
+        record(self, *arguments)
         during.append(len(compiled) - before)
 
-    monkeypatch.setattr(Trainer, "_record_video", count)
+    monkeypatch.setattr(open_loop_videos.OpenLoopVideos, "_record", count)
     command = ["--env", pictures, "--preset", "debug", "--steps", "160", "--log.quiet", "--log.video-every", "5"]
     assert main([*command, "--logdir", str(tmp_path / "run")]) == 0
     assert compiled

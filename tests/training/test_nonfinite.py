@@ -151,6 +151,7 @@ def test_a_policy_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path: Pat
     assert Checkpoints(tmp_path / "run" / "checkpoints").latest() is None
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_stops_with_its_checkpoints_intact(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """A learning rate of 1e30 is finite in its first step and ruins every loss after it."""
     command = ["--env", "CartPole-v1", "--preset", "debug", "--steps", "5000", "--logdir", str(tmp_path / "run")]
