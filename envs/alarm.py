@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -15,7 +16,7 @@ class Alarm:
 
     It reaches whatever Python can interrupt: loops, sleeps, waiting for a socket or another process. A simulator that
     hangs in native code needs a process of its own (`--environment.workers spawn`). Signals are the main thread's and
-    the timer is Unix's: anywhere else there is no limit.
+    the timer is Unix's: anywhere else there is no limit. A timer that somebody else has set goes on after the block.
 
     Args:
         seconds: of each block.
@@ -25,12 +26,14 @@ class Alarm:
         self._seconds = seconds
         self._is_armed = False
         self._previous: Any = None
+        self._others, self._began = 0.0, 0.0  # seconds left of somebody else's timer, and when
 
     def __enter__(self) -> None:
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGALRM"):
             self._previous = signal.signal(signal.SIGALRM, self._ring)
             self._is_armed = True
-            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            self._others, _ = signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            self._began = time.monotonic()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -39,6 +42,9 @@ class Alarm:
             self._is_armed = False  # first: a signal may already be on its way
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, self._previous)
+            if self._others:
+                left = self._others - (time.monotonic() - self._began)
+                signal.setitimer(signal.ITIMER_REAL, max(left, 1e-3))
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
         if self._is_armed:
