@@ -278,12 +278,12 @@ class Trainer:
         except Exception:  # the environment's; what was learned until here is worth keeping
             self._try_to_save(progress)
             raise
-        for episode in episodes:
+        steps = self.counters.agent_steps + self._env.num_envs
+        self.counters = Counters(steps, steps * self._schedule.action_repeat, self._learner.updates)
+        for episode in episodes:  # counters first: a row must not look older than a checkpoint that does not know it
             self.last_score, self._episode_ended = episode.score, True
             assert self._log is not None
             self._log.episode(self.counters, score=episode.score, length=episode.length)
-        steps = self.counters.agent_steps + self._env.num_envs
-        self.counters = Counters(steps, steps * self._schedule.action_repeat, self._learner.updates)
         progress.update(self.counters, score=self.last_score)
         if not self._stream.ready:
             progress.phase("prefill")
