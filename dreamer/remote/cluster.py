@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import re
 import signal
 import socket
@@ -26,7 +25,8 @@ class ClusterError(RuntimeError):
 class Cluster:
     """A connection to Ray. One that the program has made itself is used as it is, and stays open.
 
-    Connect before JAX has started its threads: Ray starts its own processes by fork.
+    Connect before JAX has started its threads: Ray starts its own processes by fork. When Ray on this machine or the
+    cluster's head is lost, Ray ends this process as a kill would; the run goes on from its newest checkpoint.
 
     Args:
         settings: where, and for how many workers.
@@ -87,8 +87,9 @@ class Cluster:
         except errors.RayTaskError as error:
             raise error.cause from error
         except errors.RayError as error:
-            reason = re.search(r"The actor is dead because ([^.]+)", str(error))
-            raise SimulatorCrash(f"is lost: {reason[1] if reason else type(error).__name__}") from error
+            found = re.search(r"The actor is dead because ([^.]+)", str(error))
+            reason = found[1] if found else f"its process or its machine does not answer ({type(error).__name__})"
+            raise SimulatorCrash(f"is lost: {reason}") from error
 
     def kill(self, handle: Any) -> None:
         """Ends a process, whatever it is doing."""
@@ -103,7 +104,6 @@ class Cluster:
     def _connect(self, settings: RayConfig) -> None:
         quiet = {"logging_level": "error", "include_dashboard": False}
         if settings.address == LOCAL:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless somebody asks
             self._ray.init(address=LOCAL, num_cpus=settings.collectors, **quiet)
             return
         if settings.address != AUTO:
@@ -114,8 +114,8 @@ class Cluster:
             reason = " ".join(str(error).split())[:300]
             raise ClusterError(
                 f"--ray.address {settings.address}: {reason} This machine has to be part of the cluster: `ray start "
-                "--head` begins one, `ray start --address=HOST:PORT` joins it; or leave the flag out for a cluster of "
-                "this machine alone."
+                "--head` begins one, `ray start --address=HOST:PORT` joins it (with token authentication also set "
+                "RAY_AUTH_MODE=token); or leave the flag out for a cluster of this machine alone."
             ) from error
 
 

@@ -247,7 +247,8 @@ class Trainer:
 
     def _update(self, progress: Progress) -> None:
         is_first = not self._learner.metrics
-        progress.phase("compiling" if is_first else "training")
+        if is_first:
+            progress.phase("compiling")
         self._learner.update()
         if is_first:
             self._compile_ahead(progress)

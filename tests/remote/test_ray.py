@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import time
@@ -164,8 +165,8 @@ def test_a_lost_machine_costs_its_rounds(folder: Path, monkeypatch: pytest.Monke
     finally:
         cluster.shutdown()
     assert done.returncode == 0, done.stderr
-    print(done.stderr)
-    assert "is lost: its node has died" in done.stderr
+    assert re.search(r"collector \d on .* is lost: its (process or its machine|node|worker process) ", done.stderr)
+    assert done.stderr.count("waiting for the environment") < 20  # a line for the state, not for every update ahead
     broken = [parts for parts in lives(rows(run)) if len(parts) > 1]
     assert len(broken) in (1, 2)
     assert all(parts[0] % ROUND == 0 and sum(parts) == 1000 for parts in broken)
