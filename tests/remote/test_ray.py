@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -150,6 +152,49 @@ def test_collectors_that_fail_too_often_end_the_run_saved(folder: Path):
     assert done.returncode == 1
     assert "that was failure 2 within 10 minutes" in done.stderr.splitlines()[-1]
     assert lives(rows(run)) == COLLECTORS * [[CUT, CUT]]
+
+
+def test_a_signal_to_all_processes_ends_the_run_saved(folder: Path):
+    """As a terminal or a job scheduler sends it: to the cluster, too, which is the program's own."""
+    run = folder / "run"
+    command = [sys.executable, "-m", "dreamer.train", *BASE, *RAY, "--steps", "1000000", "--logdir", str(run)]
+    training = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    while not (run / "metrics.jsonl").exists() or not last_row(run)["updates"]:
+        assert training.poll() is None
+        time.sleep(0.1)
+    os.killpg(training.pid, signal.SIGTERM)
+    told, _ = training.communicate(timeout=120)
+    assert training.returncode == 128 + signal.SIGTERM
+    assert "the same command continues" in told
+    assert newest(run).meta["counters"]["agent_steps"] == last_row(run)["agent_steps"]
+
+
+PROGRAM = """
+import os, sys
+import gymnasium
+import dreamer
+
+class Here(gymnasium.Wrapper):
+    def __init__(self, env):
+        super().__init__(env)
+        with open(os.path.join(os.environ["NUMBERED_FOLDER"], f"process-{os.getpid()}"), "w") as file:
+            file.write(str("jax" in sys.modules))
+
+ray = {"ray.collectors": 2, "environment.num_envs": 4, "environment.workers": "spawn"}
+env = lambda: Here(gymnasium.make("CartPole-v1"))
+dreamer.Dreamer(env=env, preset="debug", logdir="run", config=ray).learn(steps=200)
+"""
+
+
+def test_a_function_of_a_script_reaches_the_workers_of_collectors(folder: Path):
+    """By value: no other process can import it. Each collector calls it once, and two worker processes without JAX do."""
+    (folder / "main.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, "main.py"], cwd=folder, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert last_row(folder / "run")["agent_steps"] == 200
+    assert sorted(path.read_text() for path in folder.glob("process-*")) == 4 * ["False"] + 2 * ["True"]
 
 
 @pytest.mark.filterwarnings("ignore")  # of Ray's own
