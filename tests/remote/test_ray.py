@@ -187,7 +187,7 @@ dreamer.Dreamer(env=env, preset="debug", logdir="run", config=ray).learn(steps=2
 
 
 def test_a_function_of_a_script_reaches_the_workers_of_collectors(folder: Path):
-    """By value: no other process can import it. Each collector calls it once, and two worker processes without JAX do."""
+    """By value: no other process can import it. Each collector calls it once, and so do two workers without JAX."""
     (folder / "main.py").write_text(PROGRAM)
     done = subprocess.run(
         [sys.executable, "main.py"], cwd=folder, capture_output=True, text=True, check=False, timeout=300
