@@ -28,6 +28,10 @@ from envs.spaces import ActionSpec, ObservationSpec
 HOME = str(Path(__file__).resolve().parent.parent)  # the folder that holds our `envs` package
 START_SECONDS = 180.0  # imports and the making of a large simulator
 FAULT, CRASH, NONFINITE, RESULT = "fault", "crash", "nonfinite", "result"
+HINTS = {
+    -signal.SIGKILL: "mostly memory that ran out",
+    -signal.SIGSEGV: "a segmentation fault in native code",
+}  # by exit code
 
 
 class Description(NamedTuple):
@@ -144,8 +148,9 @@ class WorkerSimulator(Simulator):
 
     def _obituary(self) -> str:
         self._process.join(timeout=5)
-        hint = ": mostly memory that ran out" if self._process.exitcode == -signal.SIGKILL else ""
-        return f"its process died (exit code {self._process.exitcode}{hint})"
+        code = self._process.exitcode
+        hint = f": {HINTS[code]}" if code in HINTS else ""
+        return f"its process died (exit code {code}{hint})"
 
     def _kill(self) -> None:
         self._process.kill()

@@ -1,11 +1,9 @@
-"""The loop of a run: act, learn, report, save; and how it continues after a stop."""
+"""The loop of a run: act, learn, report, save."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +14,8 @@ from dreamer.data.layout import StepLayout, portable
 from dreamer.data.prefetch import ReplayStream
 from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Replay
-from dreamer.data.storage import ReplayState, RestoreReport
-from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, Restored, restore
-from dreamer.training.collect import ENVIRONMENT, Collector, Environment, NonFiniteActionError
+from dreamer.training.checkpoint import CheckpointError
+from dreamer.training.collect import Collector, Environment, NonFiniteActionError
 from dreamer.training.compilation import Program
 from dreamer.training.counters import Counters
 from dreamer.training.device_memory import device_limit, explained
@@ -30,6 +27,7 @@ from dreamer.training.open_loop_videos import OpenLoopVideos
 from dreamer.training.progress import Progress
 from dreamer.training.run_folder import RunFolder
 from dreamer.training.saving import Saving
+from dreamer.training.snapshots import Parts, Snapshots
 from dreamer.training.stall import StallReport
 from dreamer.training.state import Definition
 from dreamer.training.step import make_policy_step, make_train_step
@@ -37,7 +35,6 @@ from dreamer.training.wandb_log import WandbLog
 from dreamer.types import Batch
 from envs.spaces import action_width
 
-REPLAY = "replay/"  # prefix in a checkpoint
 AHEAD_STEPS = 1000  # agent steps whose updates may be made while an environment hangs
 
 
@@ -49,7 +46,7 @@ class Schedule(NamedTuple):
 
 
 class Trainer:
-    """One run. Everything that the next step depends on is in `save`'s checkpoint.
+    """One run.
 
     Attributes:
         counters: how far the run is.
@@ -98,10 +95,15 @@ class Trainer:
             max_skipped=config.optimizer.max_skipped,
         )
         self._acting = self._placement.on_one_device(self._learner.state.params)
-        self._checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
+        self._snapshots = Snapshots(
+            config,
+            definition=definition,
+            folder=folder,
+            placement=self._placement,
+            parts=Parts(self._stream, self._collector, self._learner, self._ratio),
+        )
         self._videos = OpenLoopVideos(definition, folder=folder.videos, every=config.log.video_every)
         self._log: MetricsLogger | None = None
-        self._manifests: dict[str, dict[str, Any]] = {}  # replay manifests of the kept checkpoints, by directory
         self._saving = Saving(config.checkpoint)
         self._told_skipped, self._told_short = 0, False
         self._episode_ended = False  # since the last report
@@ -176,28 +178,7 @@ class Trainer:
         """
         if self._log is not None:
             self._log.flush()
-        try:
-            replay = self._stream.state()
-        except OSError as error:
-            raise CheckpointError(
-                f"Replay not written to {self._folder.replay}: {error}. "
-                "Earlier checkpoints are untouched; check the free disk space."
-            ) from error
-        host = {REPLAY + name: array for name, array in replay.arrays.items()}
-        host |= self._collector.state() | self._learner.saved_arrays()
-        meta = {
-            "run_id": self._folder.run_id,
-            "counters": self.counters._asdict(),
-            "ratio": self._ratio.state(),
-            "replay": replay.manifest,
-            "last_score": self.last_score,
-        }
-        arrays = {"train": self._learner.state, "carry": self._collector.carry}
-        path = self._checkpoints.save(self.counters.agent_steps, arrays=arrays, host=host, meta=meta)
-        self._manifests[str(path)] = replay.manifest
-        self._manifests = {name: manifest for name, manifest in self._manifests.items() if Path(name).exists()}
-        with contextlib.suppress(OSError):  # what cannot be removed now is removed after the next save
-            self._stream.remove_unlisted(list(self._manifests.values()))
+        self._snapshots.save(self.counters, last_score=self.last_score)
 
     def resume(self, *, keep_environment: bool = True) -> str | None:
         """Continues from the newest checkpoint that verifies; says what was found, None in a new run.
@@ -210,27 +191,13 @@ class Trainer:
                 lost.
             RunFolderError: the checkpoint is another run's.
         """
-        self._checkpoints.discard_partial()
-        path = self._checkpoints.latest()
-        if path is None:
+        found = self._snapshots.resume(keep_environment=keep_environment)
+        if found is None:
             return None
-        try:
-            return self._resume_from(path, keep_environment=keep_environment)
-        except MALFORMED as error:
-            raise CheckpointError(f"Checkpoint {path} cannot be continued: {type(error).__name__}: {error}.") from error
-
-    def _resume_from(self, path: Path, *, keep_environment: bool) -> str:
-        metas = self._checkpoints.metas()
-        self._folder.require_owner(metas[path]["run_id"], source=str(path))
-        carry = self._collector.carry if keep_environment else jax.tree.map(lambda _: ..., self._collector.carry)
-        abstract = {"train": self._placement.abstract(self._definition.abstract()), "carry": carry}
-        restored = restore(path, abstract_arrays=abstract)
-        if not keep_environment:
-            host = {name: array for name, array in restored.host.items() if not name.startswith(ENVIRONMENT)}
-            restored = restored._replace(host=host)
-        # Chunk files stay as long as any checkpoint that lists them.
-        self._manifests = {str(name): meta["replay"] for name, meta in metas.items()}
-        return self._continue_from(restored)
+        self._acting = self._placement.on_one_device(self._learner.state.params)
+        self.counters, self.last_score = found.counters, found.last_score
+        self._videos.start_at(self.counters.updates)
+        return f"resumed at {self.counters.agent_steps:,} agent steps with {found.replay}"
 
     def inherit(self, source: str) -> str:
         """Starts a new run with the parameters of another, as far as they fit; says which (see `init_from`).
@@ -241,32 +208,6 @@ class Trainer:
         self._learner.state, told = inherit(self._learner.state, source)
         self._acting = self._placement.on_one_device(self._learner.state.params)
         return told
-
-    def _continue_from(self, restored: Restored) -> str:
-        meta, host = restored.meta, restored.host
-        arrays = {name.removeprefix(REPLAY): array for name, array in host.items() if name.startswith(REPLAY)}
-        try:
-            report = self._stream.restore(ReplayState(arrays, meta["replay"]))
-        except ValueError as error:  # other fields, environments or chunks
-            raise CheckpointError(str(error)) from error
-        self._require_enough(report)
-        self._learner.restore(restored.arrays["train"], host)
-        self._acting = self._placement.on_one_device(self._learner.state.params)
-        self._collector.restore(host, restored.arrays["carry"])
-        self._ratio.restore(meta["ratio"])
-        self.counters, self.last_score = Counters(**meta["counters"]), meta["last_score"]
-        self._videos.start_at(self.counters.updates)
-        return f"resumed at {self.counters.agent_steps:,} agent steps with {report.describe()}"
-
-    def _require_enough(self, report: RestoreReport) -> None:
-        """Stops before training goes on with a replay of which too much is gone."""
-        most = self._config.replay.max_lost
-        if report.lost_steps > most * report.saved_steps:
-            raise CheckpointError(
-                f"{report.lost_steps:,} of {report.saved_steps:,} steps of replay are lost, more than the share of "
-                f"{most:g} that --replay.max-lost allows:\n{report.list_lost()}\n"
-                f"Bring the files back into {self._folder.replay}, or go on with what is left: --replay.max-lost 1"
-            )
 
     def _act(self, progress: Progress, *, stop: Callable[[], bool]) -> None:
         try:

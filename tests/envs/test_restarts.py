@@ -33,6 +33,7 @@ CASES = [
     ("raise", "none"),
     ("raise", "spawn"),
     ("kill", "spawn"),
+    ("crash", "spawn"),
     ("hang", "spawn"),
     ("hang", "none"),
     ("reset", "none"),
@@ -40,6 +41,7 @@ CASES = [
 SAYS = {
     "raise": "RuntimeError: the physics engine exploded",
     "kill": "exit code -9: mostly memory that ran out",
+    "crash": "exit code -11: a segmentation fault in native code",
     "hang": "gave no answer within 1 s",
     "reset": "RuntimeError: the physics engine exploded",
 }

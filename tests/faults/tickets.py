@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -33,9 +34,11 @@ class Flaky(gymnasium.Env):
 
     def step(self, action):
         self.time += 1
-        if self.time == FAILS_AT and self.kind in ("raise", "kill", "hang", "reset") and self.take():
+        if self.time == FAILS_AT and self.kind in ("raise", "kill", "crash", "hang", "reset") and self.take():
             if self.kind == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.kind == "crash":
+                ctypes.string_at(0)  # reads where no memory is
             if self.kind == "hang":
                 time.sleep(600)
             raise RuntimeError("the physics engine exploded")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,20 @@ def test_kill_9_costs_at_most_the_time_since_the_last_save(tmp_path: Path):
     saved = read_meta(path)["counters"]["agent_steps"]
     assert main([*arguments, "--steps", str(saved + 40)]) == 0
     assert newest(run).meta["counters"]["agent_steps"] == saved + 40
+
+
+def test_an_episode_that_ends_just_after_the_last_checkpoint_is_logged_once(tmp_path: Path):
+    """Episodes have two steps; the run falls back to step 81, as after a kill, and episodes end at 80 and 82."""
+    run = tmp_path / "run"
+    arguments = ["--env", "CartPole-v1", *BASE, "--environment.max-episode-steps", "1", "--logdir", str(run)]
+    assert main([*arguments, "--steps", "81"]) == 0
+    shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
+    assert main([*arguments, "--steps", "84"]) == 0
+    shutil.rmtree(run / "checkpoints")
+    shutil.copytree(tmp_path / "checkpoints", run / "checkpoints")
+    assert main([*arguments, "--steps", "84"]) == 0
+    with (run / "episodes.csv").open(encoding="utf-8") as file:
+        assert [int(row["agent_steps"]) for row in csv.DictReader(file)] == list(range(2, 85, 2))
 
 
 def test_changed_configuration_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
