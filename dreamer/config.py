@@ -177,6 +177,16 @@ class EnvConfig:
 
 
 @dataclass(frozen=True)
+class RayConfig:
+    """Environments in other processes, on any number of machines (extra ray)."""
+
+    collectors: int = 0  # processes that share the environments evenly, a core each; 0: act in this process
+    address: str = "local"  # local: a cluster of this machine alone; auto: that of ray start; or HOST:PORT of one
+    round: int = 16  # steps of every environment until it gets new parameters
+    timeout: float = 300.0  # seconds of a round until its process counts as hung
+
+
+@dataclass(frozen=True)
 class LogConfig:
     """What is written while training."""
 
@@ -227,6 +237,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     environment: EnvConfig = field(default_factory=EnvConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
@@ -260,3 +271,15 @@ def mesh_sizes(mesh: str) -> tuple[int, int]:
         sizes[found[1]] = int(found[2])
     data, model = (sizes.get(axis, 1) for axis in MESH_AXES)
     return data, model
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The two parts of `HOST:PORT`; an IPv6 host stands in brackets.
+
+    Raises:
+        ValueError: the text is not of this form.
+    """
+    found = re.fullmatch(r"\[?([\w.-]+|[\da-fA-F:]+(?=\]))\]?:(\d{1,5})", address)
+    if found is None:
+        raise ValueError(f"expected local, auto or HOST:PORT, not {address!r}")
+    return found[1], int(found[2])

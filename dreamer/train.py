@@ -22,13 +22,17 @@ from dreamer.presets import ConfigError
 from dreamer.validation import budget_problems, steps_to_agent_steps
 
 if TYPE_CHECKING:
+    from dreamer.remote.cluster import Cluster
+    from dreamer.training.collect import Collecting
     from dreamer.training.hosts import Hosts
     from dreamer.training.run_folder import RunFolder
+    from dreamer.training.state import Definition
     from dreamer.training.trainer import Trainer
-    from envs.environment import Environment
+    from envs.environment import Described
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 FAULT = 1  # exit code
+FRESH = "; the collectors begin with fresh episodes"
 STOPPING = "stopping: saves when the running update is done; a second Ctrl-C ends at once and saves nothing"
 
 
@@ -41,6 +45,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
     if own_process:
         restart_with_huge_pages()
     select_device(config)
+    from dreamer.remote.cluster import ClusterError
     from dreamer.training.checkpoint import CheckpointError
     from dreamer.training.collect import NonFiniteActionError
     from dreamer.training.device_memory import DeviceMemoryError
@@ -58,6 +63,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
             return train(config, folder=folder, env=config.env, hosts=hosts)
     except (
         CheckpointError,
+        ClusterError,
         ConfigChangedError,
         DeviceError,
         DeviceMemoryError,
@@ -124,7 +130,7 @@ def begin(
     told = [f"changed: {name}: {change}" for name, change in changes.items()]
     resumed = trainer.resume(keep_environment=environment_stays)
     if resumed:
-        told.append(resumed)
+        told.append(resumed + (FRESH if config.ray.collectors else ""))
     elif config.init_from:
         told.append(trainer.inherit(config.init_from))
     if not hosts.is_first:
@@ -135,7 +141,7 @@ def begin(
 
 def compose(
     config: Config, *, folder: RunFolder, env: str | Callable[[], Any], hosts: Hosts, parts: contextlib.ExitStack
-) -> tuple[Trainer, Environment]:
+) -> tuple[Trainer, Described]:
     """Environment, networks, replay and loop of a run; prints the start-up plan on the way.
 
     Raises:
@@ -154,11 +160,11 @@ def compose(
         raise envs.EnvironmentFault(
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"
         )
-    device = device_name(config)  # first: without one nothing below makes sense
+    cluster = join_cluster(config, parts=parts)  # before JAX: Ray forks
+    device = device_name(config)  # before the rest: without one nothing below makes sense
     warn_of_idle_gpu(config)
     cache_compilations()
-    environment = envs.make(env, seed=hosts.seed(config.seed), settings=config.environment)
-    parts.callback(environment.close)
+    environment, make_collector = make_environments(config, env=env, cluster=cluster, hosts=hosts, parts=parts)
     problems = budget_problems(
         config, num_envs=environment.num_envs, action_repeat=environment.action_repeat, hosts=hosts.count
     )
@@ -186,7 +192,7 @@ def compose(
     )
     trainer = Trainer(
         config,
-        env=environment,
+        collector=make_collector(definition),
         definition=definition,
         folder=folder,
         schedule=schedule,
@@ -194,6 +200,47 @@ def compose(
         hosts=hosts,
     )
     return trainer, environment
+
+
+def join_cluster(config: Config, *, parts: contextlib.ExitStack) -> Cluster | None:
+    """The Ray cluster of the collectors, where there are any; Ray is not imported otherwise."""
+    if not config.ray.collectors:
+        return None
+    from dreamer.remote.cluster import Cluster
+
+    cluster = Cluster(config.ray)
+    parts.callback(cluster.close)
+    return cluster
+
+
+def make_environments(
+    config: Config,
+    *,
+    env: str | Callable[[], Any],
+    cluster: Cluster | None,
+    hosts: Hosts,
+    parts: contextlib.ExitStack,
+) -> tuple[Described, Callable[[Definition], Collecting]]:
+    """The environments, in this process or in those of a cluster, and what makes the collector that steps them."""
+    if cluster is None:
+        import envs
+        from dreamer.training.collect import Collector
+        from dreamer.training.step import make_policy_step
+
+        seed = hosts.seed(config.seed)
+        environment = envs.make(env, seed=seed, settings=config.environment)
+        parts.callback(environment.close)
+        return environment, lambda definition: Collector(
+            environment, definition=definition, policy_step=make_policy_step(definition), seed=seed
+        )
+    from dreamer.remote.collector import RemoteCollector
+    from dreamer.remote.fleet import Fleet
+
+    fleet = Fleet(cluster, config, env)
+    parts.callback(fleet.close)
+    return fleet.description, lambda definition: RemoteCollector(
+        fleet, definition=definition, round_steps=config.ray.round
+    )
 
 
 def select_device(config: Config) -> None:

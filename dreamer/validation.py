@@ -8,11 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dreamer.config import Config, HostsConfig, least_capacity, mesh_sizes, prefill_steps
+from dreamer.config import Config, host_and_port, least_capacity, mesh_sizes, prefill_steps
 from dreamer.presets import ConfigError, did_you_mean, flatten, merge_layers
 
 _STEPS = re.compile(r"(?P<count>\d[\d_]*(\.\d+)?(e\d{1,2})?)(?P<scale>[km]?)(_(?P<unit>[a-z]+))?", re.IGNORECASE)
-_ADDRESS = re.compile(r"\S+:[1-9]\d{0,4}")
 _SCALES = {"": 1, "k": 1_000, "m": 1_000_000}
 _UNITS = ("frames", "agent")
 
@@ -29,6 +28,7 @@ _AT_LEAST_ZERO = (
     "environment.camera",
     "environment.max_restarts",
     "hosts.",
+    "ray.collectors",
     "log.every_seconds",
     "log.video_every",
     "checkpoint.every_seconds",
@@ -135,21 +135,26 @@ def _relation_problems(config: Config) -> list[str]:
         problems.append(f"--behavior.actor.min-std {actor.min_std} must not exceed max-std {actor.max_std}")
     if norm.low >= norm.high:
         problems.append(f"--behavior.return-norm.low {norm.low} must be below high {norm.high}")
-    return problems + _joining_problems(config.hosts) + sharing_problems(config)
+    return problems + _joining_problems(config) + sharing_problems(config) + _ray_problems(config)
 
 
-def _joining_problems(hosts: HostsConfig) -> list[str]:
-    """Hosts that could not find each other."""
-    problems = []
-    if hosts.count and hosts.index >= max(hosts.count, 1):
+def _joining_problems(config: Config) -> list[str]:
+    """Hosts that could not find each other, or would not stay in step."""
+    hosts, problems = config.hosts, []
+    if hosts.count and hosts.index >= hosts.count:
         problems.append(f"--hosts.index {hosts.index} must be below --hosts.count {hosts.count}; the first is 0")
-    if hosts.coordinator and not _ADDRESS.fullmatch(hosts.coordinator):
-        problems.append(f"--hosts.coordinator must be HOST:PORT, not {hosts.coordinator!r}")
-    if hosts.count > 1 and not hosts.coordinator:
+    if hosts.coordinator:
+        try:
+            host_and_port(hosts.coordinator)
+        except ValueError:
+            problems.append(f"--hosts.coordinator must be HOST:PORT, not {hosts.coordinator!r}")
+    elif hosts.count > 1:
         problems.append(
             f"--hosts.count {hosts.count} needs --hosts.coordinator HOST:PORT, the same on all: the name of host 0 and "
             "a free port there"
         )
+    if hosts.count != 1 and config.ray.collectors:
+        problems.append("--ray.collectors and --hosts.count do not go together: leave one out")
     return problems
 
 
@@ -175,6 +180,29 @@ def sharing_problems(config: Config) -> list[str]:
         problems.append(
             f"--mesh {config.mesh} has {data} group{'s' * (data > 1)} of devices for {count} hosts; a group does not "
             f"reach over hosts, so that data must be a multiple of {count}"
+        )
+    return problems
+
+
+def _ray_problems(config: Config) -> list[str]:
+    """Environments that collectors cannot share, or a cluster that has no such address."""
+    ray, settings, problems = config.ray, config.environment, []
+    if ray.address not in ("local", "auto"):
+        try:
+            host_and_port(ray.address)
+        except ValueError as error:
+            problems.append(f"--ray.address: {error}")
+    if ray.collectors < 1:
+        return problems
+    if settings.num_envs % ray.collectors:
+        problems.append(
+            f"--environment.num-envs {settings.num_envs} cannot be shared evenly by --ray.collectors {ray.collectors}: "
+            f"{math.ceil(settings.num_envs / ray.collectors) * ray.collectors} could"
+        )
+    if ray.timeout <= settings.step_timeout:
+        problems.append(
+            f"--ray.timeout {ray.timeout:g} must be above --environment.step-timeout {settings.step_timeout:g}, so "
+            "that an environment that hangs does not cost its collector"
         )
     return problems
 

@@ -41,24 +41,28 @@ class World(Protocol):
 
 
 class Dream(NamedTuple):
-    """Imagined rollouts. Entry 0 is the replayed start; action t is drawn at entry t, reward t arrives with entry t.
+    """Imagined rollouts, and how they are judged.
 
-    Features are the largest array of an update, so they stay as the loop wrote them: time first, and the last entry,
-    at which nothing is learned any more, apart.
+    Entry 0 is the replayed start; action t is drawn at entry t, reward t arrives with entry t. At the last entry, H, no
+    action is drawn and nothing is learned. Gradients flow through `policy` and `value` only.
 
     Attributes:
-        features: `[H, N, F]`.
-        end: features of the last entry, `[N, F]`.
+        features: what actor and critic saw, `[H, N, F]`.
         action: `[H, N, A]`.
-        policy: what the actions were drawn from, `[H, N]`; the only entry through which a gradient flows.
+        policy: what the actions were drawn from, `[H, N]`.
+        value: the critic's distributions, `[H, N]`.
+        value_mean: the critic's means, `[H + 1, N]`.
+        slow_value: those of its slow copy, `[H + 1, N]`.
         reward: `[H + 1, N]`.
         continue_prob: `[H + 1, N]`, discount included.
     """
 
     features: Float[Array, "H N F"]
-    end: Float[Array, "N F"]
     action: Float[Array, "H N A"]
     policy: ActionDistribution
+    value: TwoHot
+    value_mean: Float[Array, "H1 N"]
+    slow_value: Float[Array, "H1 N"]
     reward: Float[Array, "H1 N"]
     continue_prob: Float[Array, "H1 N"]
 
@@ -110,14 +114,7 @@ class Behavior(nnx.Module):
             return_range: percentile range of the returns so far.
         """
         config, scale = self.config, self.config.critic.replay_scale
-        imagined = imagination_loss(
-            dream,
-            value=self.critic(dream.features),
-            end_value=self.critic(dream.end).mean(),
-            slow_value=append(slow_critic(dream.features).mean(), slow_critic(dream.end).mean()),
-            return_range=return_range,
-            config=config,
-        )
+        imagined = imagination_loss(dream, return_range=return_range, config=config)
         replayed, _ = replay_value_loss(
             batch,
             value=self.critic(replay_features),
@@ -131,31 +128,35 @@ class Behavior(nnx.Module):
         return BehaviorLoss(total, terms, imagined.return_range, imagined.metrics)
 
 
-def imagine(world: World, actor: Actor, start: Latent, noise: DreamNoise, *, horizon: int) -> Dream:
+def imagine(
+    world: World, behavior: Behavior, slow_critic: TwoHotHead, start: Latent, noise: DreamNoise, *, horizon: int
+) -> Dream:
     """Rolls the policy out in the world model for H steps from every start `[N]`.
 
-    DreamerV3 learns by REINFORCE: what is dreamt sends no gradient back, so `world` and `start` are stopped ones, and
-    the actor's parameters are reached only through the log-probabilities and entropies of `policy`. The matrix products
-    that chose the actions are kept for that; the cheap rest of the actor is computed again.
+    DreamerV3 learns by REINFORCE: what is dreamt sends no gradient back, so `world` and `start` are stopped ones. The
+    parameters of actor and critic are reached through what they said at each entry: the matrix products behind that are
+    kept, the cheap rest is computed again. All of it happens inside the loop, as features, the largest array of an
+    update, are in the cache there, and as rows stay on their device when `N` is split over several.
     """
-    policy_at = jax.checkpoint(lambda features: actor(features), policy=jax.checkpoint_policies.dots_saveable)
+    policy = jax.checkpoint_policies.dots_saveable
+    judge = jax.checkpoint(lambda x: (behavior.actor(x), behavior.critic(x).logits), policy=policy)
 
-    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple[Array, Array, ActionDistribution, Array, Array]]:
+    def predict(latent: Latent) -> tuple[Array, ActionDistribution, Array, tuple[Array, ...]]:
         features = world.features(latent)
-        policy = policy_at(features)
+        policy, logits = judge(features)
+        value = TwoHot.over_symexp(logits)
+        scalars = value.mean(), slow_critic(features).mean(), world.reward(features), world.continue_prob(features)
+        return features, policy, logits, stop_gradient(scalars)
+
+    def step(latent: Latent, noise: DreamNoise) -> tuple[Latent, tuple]:
+        features, policy, logits, scalars = predict(latent)
         action = stop_gradient(policy.sample(noise.action))
-        entry = features, action, policy, world.reward(features), world.continue_prob(features)
-        return world.imagine(latent, action, noise.prior), entry
+        return world.imagine(latent, action, noise.prior), (features, action, policy, logits, scalars)
 
-    last, (features, action, policy, reward, continue_prob) = jax.lax.scan(step, start, noise, length=horizon)
-    end = world.features(last)
-    reward = append(reward, world.reward(end))
-    return Dream(features, end, action, policy, reward, append(continue_prob, world.continue_prob(end)))
-
-
-def append(path: Float[Array, "H N"], end: Float[Array, " N"]) -> Float[Array, "H1 N"]:
-    """The values of all entries of a dream, those of the last one given apart."""
-    return jnp.concatenate([path, end[None]])
+    end, (features, action, policy, logits, scalars) = jax.lax.scan(step, start, noise, length=horizon)
+    *_, end_scalars = predict(end)
+    paths = [jnp.concatenate([path, scalar[None]]) for path, scalar in zip(scalars, end_scalars, strict=True)]
+    return Dream(features, action, policy, TwoHot.over_symexp(logits), *paths)
 
 
 class ImaginationLoss(NamedTuple):
@@ -169,28 +170,17 @@ class ImaginationLoss(NamedTuple):
 
 
 def imagination_loss(
-    dream: Dream,
-    *,
-    value: TwoHot,
-    end_value: Float[Array, " N"],
-    slow_value: Float[Array, "H1 N"],
-    return_range: ReturnRange,
-    config: BehaviorConfig,
-    discount: float = 1.0,
+    dream: Dream, *, return_range: ReturnRange, config: BehaviorConfig, discount: float = 1.0
 ) -> ImaginationLoss:
     """REINFORCE with scaled advantages for the actor, two-hot lambda-returns for the critic.
 
     Args:
         dream: imagined rollouts.
-        value: critic at every entry but the last.
-        end_value: its mean at the last.
-        slow_value: mean of the slow critic at every entry.
         return_range: before this batch; it takes the batch in before it is used.
         config: weights and lambda.
         discount: factor beside `continue_prob`; 1 where that already carries the discount, as it does by default.
     """
-    value_mean = append(value.mean(), end_value)
-    baseline = slow_value if config.critic.slow_target else value_mean
+    baseline = dream.slow_value if config.critic.slow_target else dream.value_mean
     weight = stop_gradient(jnp.cumprod(discount * dream.continue_prob, axis=0) / discount)
     returns = lambda_return(
         dream.reward,
@@ -206,7 +196,7 @@ def imagination_loss(
 
     log_prob, entropy = dream.policy.log_prob(dream.action), dream.policy.entropy()
     policy_loss = -weight[:-1] * (log_prob * stop_gradient(advantage) + config.actor.entropy * entropy)
-    value_loss = weight[:-1] * critic_loss(value, returns, slow_value[:-1], config)
+    value_loss = weight[:-1] * critic_loss(dream.value, returns, dream.slow_value[:-1], config)
 
     metrics = {
         "advantage": jnp.mean(advantage),
@@ -214,8 +204,8 @@ def imagination_loss(
         "advantage_magnitude": jnp.mean(jnp.abs(advantage)),
         "imagined_reward": jnp.mean(dream.reward),
         "imagined_continue": jnp.mean(dream.continue_prob),
-        "value": jnp.mean(value_mean),
-        "slow_value": jnp.mean(slow_value),
+        "value": jnp.mean(dream.value_mean),
+        "slow_value": jnp.mean(dream.slow_value),
         "weight": jnp.mean(weight),
         "return": jnp.mean(returns),
         "policy_entropy": jnp.mean(entropy),

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 
 from dreamer.nets.layers import along_last, symexp, symlog
 
+NUM_BINS = 255  # of a two-hot code
+
 
 class OneHot(NamedTuple):
     """A categorical distribution over one-hot vectors `[*N, K]`."""
@@ -109,7 +111,7 @@ class Bernoulli(NamedTuple):
         return -(target * jax.nn.log_sigmoid(self.logit) + (1 - target) * jax.nn.log_sigmoid(-self.logit))
 
 
-def symexp_bins(num_bins: int = 255) -> np.ndarray:
+def symexp_bins(num_bins: int = NUM_BINS) -> np.ndarray:
     """Bins `symexp(-20 .. 20)`, the upper half mirrored from the lower so that they are exactly antisymmetric."""
     half = np.linspace(-20.0, 0.0, num_bins // 2 + 1, dtype=np.float32)
     half = np.asarray(np.sign(half) * np.expm1(np.abs(half)), np.float32)
@@ -126,6 +128,11 @@ class TwoHot(NamedTuple):
 
     logits: Float[Array, "*N J"]
     bins: Float[Array, " J"]
+
+    @staticmethod
+    def over_symexp(logits: Float[Array, "*N J"]) -> TwoHot:
+        """Over the bins `symexp(-20 .. 20)`."""
+        return TwoHot(logits.astype(jnp.float32), jnp.asarray(symexp_bins(logits.shape[-1])))
 
     def mean(self) -> Float[Array, "*N"]:
         """Expected value. Bins reach 5e8, so a plain sum would not be 0 at init.

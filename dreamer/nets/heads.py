@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dreamer.nets.distributions import Bernoulli, TwoHot, symexp_bins
+from dreamer.nets.distributions import NUM_BINS, Bernoulli, TwoHot
 from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, Linear
 
@@ -15,13 +15,12 @@ class TwoHotHead(nnx.Module):
     """A scalar predicted over symexp bins; the output starts at zero, so that the first predictions are exactly 0."""
 
     def __init__(self, in_size: int, units: int, *, layers: int, rngs: Rngs):
-        bins = symexp_bins()
         self.mlp = MLP(in_size, units, layers=layers, rngs=rngs)
-        self.output = Linear(units, len(bins), scale=0.0, rngs=rngs)
+        self.output = Linear(units, NUM_BINS, scale=0.0, rngs=rngs)
 
     def __call__(self, features: Float[Array, "*N F"]) -> TwoHot:
         """Distribution of the scalar."""
-        return TwoHot(self.output(self.mlp(features)).astype(jnp.float32), jnp.asarray(symexp_bins()))
+        return TwoHot.over_symexp(self.output(self.mlp(features)))
 
 
 class ContinueHead(nnx.Module):

@@ -94,7 +94,7 @@ def objective(
         model, frozen = definition.bind(params), definition.bind(stop_gradient(params))
         world = model.world.loss(batch, posterior_noise)
         starts = jax.tree.map(lambda x: stop_gradient(x).reshape(-1, *x.shape[2:]), world.latents)
-        dream = imagine(frozen.world, model.behavior.actor, starts, dream_noise, horizon=horizon)
+        dream = imagine(frozen.world, model.behavior, slow_critic, starts, dream_noise, horizon=horizon)
         features = model.world.features(world.latents)
         behavior = model.behavior.loss(dream, features, batch, slow_critic, state.return_range)
         return world.total + behavior.total, Losses(world, behavior)

@@ -1,31 +1,24 @@
-"""The measurements: update, policy step, and the whole loop with a real environment, split into its parts."""
+"""The compiled programs alone: the update and the policy step, and what they leave in memory."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import resource
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-import envs
-from dreamer.data.layout import StepLayout
-from dreamer.data.prefetch import ReplayStream
-from dreamer.data.ratio import TrainRatio
-from dreamer.data.replay import Replay
-from dreamer.training.collect import Collector
-from dreamer.training.learn import Learner
 from dreamer.training.state import Definition
 from dreamer.training.step import initial_carry, make_policy_step, make_train_step
-from envs.spaces import action_width
 from experiments.benchmark.workloads import random_batch
 
-PARTS = ("env", "policy", "replay", "transfer", "update", "other")
+WARM_UP = 20  # policy steps that are not counted
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
@@ -66,98 +59,53 @@ def measure_update(definition: Definition, *, repeats: int, seconds: float) -> d
 
 
 def measure_policy(definition: Definition, *, num_envs: int, repeats: int) -> dict[str, float]:
-    """Latency of a policy step from host observations to host actions, and the part of it before the device answers."""
+    """Latency of a policy step from host observations to host actions, and how much of it is overhead of the call.
+
+    `overhead_p50_ms` is the time of the same call of a program that takes the same arguments, returns arrays of the
+    same shapes and computes nothing: what host, dispatch and transfers cost. `dispatch_p50_ms` is the time until the
+    call returns; on a CPU small programs run inside it, so that there it says nothing of the host.
+    """
     step, params, key = make_policy_step(definition), definition.init(0).params, jax.random.key(0)
     batch = jax.device_get(random_batch(definition))
     rows = np.arange(num_envs) % batch.reward.shape[0]
     observation = {name: np.ascontiguousarray(array[rows, 0]) for name, array in batch.observation.items()}
     is_first, carry = np.zeros(num_envs, bool), initial_carry(definition, num_envs)
-    times, dispatch = [], []
-    for count in range(repeats + 20):
-        start = time.perf_counter()
-        carry, action, latent = step(params, carry, observation, is_first, key, np.uint32(count))
-        dispatch.append(time.perf_counter() - start)
-        jax.device_get((action, latent))
-        times.append(time.perf_counter() - start)
-    cuts = statistics.quantiles(times[20:], n=100)
+    shapes = jax.eval_shape(step, params, carry, observation, is_first, key, np.uint32(0))
+
+    def nothing(*_: Any) -> Any:
+        return jax.tree.map(lambda result: jnp.zeros(result.shape, result.dtype), shapes)
+
+    def times(program: Callable[..., Any]) -> tuple[list[float], list[float]]:
+        called, answered, latest = [], [], carry
+        for count in range(repeats + WARM_UP):
+            start = time.perf_counter()
+            latest, action, latent = program(params, latest, observation, is_first, key, np.uint32(count))
+            called.append(time.perf_counter() - start)
+            jax.device_get((action, latent))
+            answered.append(time.perf_counter() - start)
+        return called[WARM_UP:], answered[WARM_UP:]
+
+    dispatched, answered = times(step)
+    _, overhead = times(jax.jit(nothing, keep_unused=True))
+    cuts = statistics.quantiles(answered, n=100)
     return {
         "p50_ms": 1000 * cuts[49],
         "p95_ms": 1000 * cuts[94],
         "p99_ms": 1000 * cuts[98],
-        "dispatch_p50_ms": 1000 * statistics.median(dispatch[20:]),
+        "overhead_p50_ms": 1000 * statistics.median(overhead),
+        "dispatch_p50_ms": 1000 * statistics.median(dispatched),
     }
-
-
-def measure_loop(definition: Definition, *, updates: int) -> dict[str, float]:
-    """Agent steps per second with the real environment at the preset's train ratio, and the share of each part.
-
-    Twice: as a run does it, without waiting; and with a wait after every part, which tells the parts apart.
-    """
-    with _loop(definition, split=False) as (advance, _):
-        advance(2)
-        start, before = time.perf_counter(), advance(0)
-        steps = advance(updates) - before
-        seconds = time.perf_counter() - start
-    with _loop(definition, split=True) as (advance, parts):
-        advance(2)
-        parts.clear()
-        start = time.perf_counter()
-        advance(updates)
-        parts["other"] = time.perf_counter() - start - sum(parts.values())
-    total = sum(parts.values())
-    shares = {
-        f"share_{name}": parts[name] / total for name in ("env", "policy", "replay", "transfer", "update", "other")
-    }
-    return {"agent_steps_per_second": steps / seconds, **shares}
 
 
 @contextlib.contextmanager
-def _loop(definition: Definition, *, split: bool) -> Iterator[tuple[Callable[[int], int], dict[str, float]]]:
-    """A trainer's loop without its run folder: `advance(updates)` returns the agent steps made so far."""
-    config, parts = definition.config, defaultdict(float)
-
-    def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*arguments: Any, **named: Any) -> Any:
-            start = time.perf_counter()
-            result = jax.block_until_ready(call(*arguments, **named))
-            parts[name] += time.perf_counter() - start
-            return result
-
-        return wrapper if split else call
-
-    env = envs.make(config.env, seed=0, settings=config.environment)
-    rssm, width = config.world.rssm, action_width(definition.action_spec)
-    layout = StepLayout(definition.observation_spec, action=width, deter=rssm.deter, stoch=rssm.stoch)
-    replay = Replay(layout, num_envs=env.num_envs, config=config.replay, seed=0, directory=None)
-    replay.gather = timed("replay", replay.gather)
-    replay.write_back = timed("replay", replay.write_back)
-    replay.add = timed("replay", replay.add)
-    stream = ReplayStream(replay, to_device=timed("transfer", jax.device_put))
-    policy = timed("policy", make_policy_step(definition))
-    collector = Collector(env, definition=definition, policy_step=policy, seed=0)
-    learner = Learner(definition.init(0), train_step=timed("update", make_train_step(definition)), stream=stream)
-    ratio = TrainRatio(config.train_ratio, batch_steps=config.replay.batch_size * config.replay.batch_length)
-    step = env.step
-    env.step = timed("env", step)
-    agent_steps = 0
-
-    def advance(updates: int) -> int:
-        nonlocal agent_steps
-        last = learner.updates + updates
-        while learner.updates < last:
-            collector.step(learner.state.params, stream)
-            agent_steps += env.num_envs
-            if stream.ready:
-                for _ in range(ratio.updates_due(agent_steps)):
-                    learner.update()
-        jax.block_until_ready(learner.state)
-        return agent_steps
-
+def unrolled(steps: int) -> Iterator[None]:
+    """Whatever is traced inside has `steps` steps of every scan in one turn of its loop."""
+    scan = jax.lax.scan
+    jax.lax.scan = functools.partial(scan, unroll=steps)
     try:
-        yield advance, parts
+        yield
     finally:
-        stream.close()
-        env.close()
+        jax.lax.scan = scan
 
 
 def peak_memory() -> dict[str, float]:

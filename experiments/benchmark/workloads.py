@@ -1,4 +1,4 @@
-"""What is measured: an environment's spaces, a model size, and random batches of the published shape."""
+"""What is measured: an environment's spaces, a model size, and random experience of the published shape."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ class Workload(NamedTuple):
     size: str
     spaces: tuple[ObservationSpec, ActionSpec]
 
-    def define(self, overrides: dict[str, Any] | None = None) -> Definition:
-        """The networks under the preset of the environment, batch 16 x 64, plus `overrides`."""
-        replay = {"batch_size": 16, "batch_length": 64}
-        overrides = overrides or {}
-        merged = {"env": self.env, "size": self.size, **overrides, "replay": replay | overrides.get("replay", {})}
-        return Definition(resolve(merged), *self.spaces)
+    def define(self, overrides: dict[str, Any] | None = None, *, miniature: bool = False) -> Definition:
+        """The networks under the preset of the environment, batch 16 x 64, plus `overrides` by dotted name.
+
+        In miniature: those of the preset `debug`, with its batch of 4 x 16, to try the measurement itself.
+        """
+        published = {"size": self.size, "replay.batch_size": 16, "replay.batch_length": 64}
+        chosen = {"preset": "debug"} if miniature else published
+        return Definition(resolve({"env": self.env, **chosen, **(overrides or {})}), *self.spaces)
 
 
 WORKLOADS = {
@@ -45,19 +47,28 @@ WORKLOADS = {
 }
 
 
+def layout_of(definition: Definition) -> StepLayout:
+    """What replay stores of one step."""
+    rssm, width = definition.config.world.rssm, action_width(definition.action_spec)
+    return StepLayout(definition.observation_spec, action=width, deter=rssm.deter, stoch=rssm.stoch)
+
+
+def random_steps(definition: Definition, *leading: int) -> dict[str, np.ndarray]:
+    """Steps of shape `[*leading, ...]` by field: random observations and rewards, no episode ends."""
+    rng, steps = np.random.default_rng(0), layout_of(definition).allocate(*leading)
+    for name, array in steps.items():
+        if name.startswith("observation/") or name == "reward":
+            noise = rng.integers(0, 255, array.shape) if array.dtype == np.uint8 else rng.normal(size=array.shape)
+            steps[name] = noise.astype(array.dtype)
+    return steps
+
+
 def random_batch(definition: Definition) -> Batch:
     """A batch of the configured shape with random content, on the device."""
-    config, rng = definition.config, np.random.default_rng(0)
-    shape = (config.replay.batch_size, config.replay.batch_length)
-    rssm, width = config.world.rssm, action_width(definition.action_spec)
-    layout = StepLayout(definition.observation_spec, action=width, deter=rssm.deter, stoch=rssm.stoch)
-    steps = layout.allocate(*shape)
-    observation = {}
-    for key in definition.observation_spec:
-        array = steps[f"observation/{key}"]
-        noise = rng.integers(0, 255, array.shape) if array.dtype == np.uint8 else rng.normal(size=array.shape)
-        observation[key] = noise.astype(array.dtype)
-    context = CompactLatent(steps["deter"][:, 0], steps["stoch"][:, 0])
-    flags = [steps[name] for name in ("is_first", "is_last", "is_terminal")]
-    batch = Batch(observation, steps["action"], rng.normal(size=shape).astype(np.float32), *flags, context)
-    return jax.device_put(batch)
+    replay = definition.config.replay
+    steps = random_steps(definition, replay.batch_size, replay.batch_length)
+    observation: dict[str, Any] = {key: steps[f"observation/{key}"] for key in definition.observation_spec}
+    flags: list[Any] = [steps[name] for name in ("reward", "is_first", "is_last", "is_terminal")]
+    context: Any = CompactLatent(steps["deter"][:, 0], steps["stoch"][:, 0])
+    action: Any = steps["action"]
+    return jax.device_put(Batch(observation, action, *flags, context))

@@ -66,7 +66,6 @@ def test_imagination_loss(case: str):
     config = dataclasses.replace(config, critic=dataclasses.replace(config.critic, slow_target=case == "disc_slowtar"))
     discrete = case != "cont"
     action = jax.nn.one_hot(inputs["action_index"], 6) if discrete else inputs["action"]
-    features, end = jnp.zeros((4, 15, 1)), jnp.zeros((15, 1))
     names = ("policy_logits",) if discrete else ("policy_mean_raw", "policy_std_raw")
 
     def loss(value_logits, *raw):
@@ -76,11 +75,18 @@ def test_imagination_loss(case: str):
             else Normal.bounded(raw[0], raw[1], min_std=0.1, max_std=1.0)
         )
         policy = ActionDistribution((jax.tree.map(lambda x: x[:-1], part),))
-        return imagination_loss(
-            Dream(features, end, action[:-1], policy, inputs["rew"], inputs["con"]),
+        dream = Dream(
+            features=jnp.zeros((4, 15, 1)),
+            action=action[:-1],
+            policy=policy,
             value=TwoHot(value_logits[:-1], BINS),
-            end_value=TwoHot(value_logits[-1], BINS).mean(),
+            value_mean=jax.lax.stop_gradient(TwoHot(value_logits, BINS).mean()),
             slow_value=TwoHot(inputs["slow_value_logits"], BINS).mean(),
+            reward=inputs["rew"],
+            continue_prob=inputs["con"],
+        )
+        return imagination_loss(
+            dream,
             return_range=return_range(data, f"{case}/retnorm_before/"),
             config=config,
             discount=1 - 1 / 333 if case == "disc_no_contdisc" else 1.0,
@@ -320,35 +326,40 @@ def test_fresh_losses():
     assert metrics["imagined_reward"] == 0
 
 
-def test_only_the_policy_of_a_dream_has_a_gradient():
-    """REINFORCE: nothing flows back through the world; what the actor learns comes through its distributions."""
+def test_only_what_actor_and_critic_say_of_a_dream_has_a_gradient():
+    """REINFORCE: nothing flows back through the world, nor from one of the two to the other."""
     definition = Definition(CONFIG, VECTOR_SPEC, CONTINUOUS)
-    params = definition.init(0).params
+    state = definition.init(0)
 
     def parts(params):
         frozen, model = definition.bind(jax.lax.stop_gradient(params)), definition.bind(params)
-        dream = imagine(frozen.world, model.behavior.actor, frozen.world.initial(3), DreamNoise(None, None), horizon=4)
-        rest = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(dream._replace(policy=None)))
-        return rest, jnp.sum(dream.policy.log_prob(dream.action + 0.1))
+        start, slow_critic = frozen.world.initial(3), definition.bind_critic(state.slow_critic)
+        dream = imagine(frozen.world, model.behavior, slow_critic, start, DreamNoise(None, None), horizon=4)
+        rest = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(dream._replace(policy=None, value=None)))
+        return rest, jnp.sum(dream.policy.log_prob(dream.action + 0.1)), jnp.sum(dream.value.loss(jnp.ones((4, 3))))
 
-    rest, policy = (flatten(jax.grad(lambda params, i=i: parts(params)[i])(params)) for i in range(2))
+    rest, policy, value = (flatten(jax.grad(lambda params, i=i: parts(params)[i])(state.params)) for i in range(3))
     assert not any(np.any(leaf) for leaf in rest.values())
     assert {path.split("/")[1] for path, leaf in policy.items() if np.any(leaf)} == {"actor"}
+    assert {path.split("/")[1] for path, leaf in value.items() if np.any(leaf)} == {"critic"}
 
 
-def test_the_gradient_through_a_dream_is_that_of_its_policies():
-    """The actor's products are kept by the dream; a second pass over its features has the same gradient."""
+def test_the_gradient_through_a_dream_is_that_of_a_second_pass():
+    """The products of actor and critic are kept by the dream; a second pass over its features has the same gradient."""
     definition = Definition(CONFIG, VECTOR_SPEC, CONTINUOUS)
-    params = definition.init(0).params
+    state = definition.init(0)
     noise = DreamNoise(None, (jnp.full((4, 3, 2), 0.3),))
 
     def loss(params, *, again):
-        frozen, actor = definition.bind(jax.lax.stop_gradient(params)), definition.bind(params).behavior.actor
-        dream = imagine(frozen.world, actor, frozen.world.initial(3), noise, horizon=4)
-        policy = actor(dream.features) if again else dream.policy
-        return jnp.sum(policy.log_prob(dream.action) + 0.1 * policy.entropy())
+        frozen, behavior = definition.bind(jax.lax.stop_gradient(params)), definition.bind(params).behavior
+        slow_critic = definition.bind_critic(state.slow_critic)
+        dream = imagine(frozen.world, behavior, slow_critic, frozen.world.initial(3), noise, horizon=4)
+        policy = behavior.actor(dream.features) if again else dream.policy
+        value = behavior.critic(dream.features) if again else dream.value
+        return jnp.sum(policy.log_prob(dream.action) + 0.1 * policy.entropy() + value.loss(jnp.ones((4, 3))))
 
-    kept, second = (flatten(jax.grad(loss)(params, again=again)) for again in (False, True))
-    assert any(np.any(leaf) for leaf in kept.values())
+    kept, second = (flatten(jax.grad(loss)(state.params, again=again)) for again in (False, True))
+    for part in ("actor", "critic"):
+        assert any(np.any(leaf) for path, leaf in kept.items() if part in path)
     for path, expected in second.items():
         close(kept[path], expected, rtol=1e-4, atol=1e-6)

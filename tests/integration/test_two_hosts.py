@@ -77,7 +77,10 @@ def test_a_run_of_two_hosts(hosts: TwoHosts):
     assert metas[0][CHECKSUM] == metas[1][CHECKSUM]
     ends = [meta["replay"]["ends"] for meta in metas]
     assert ends[0] == ends[1] == [saved["agent_steps"] // 2]
-    shares = [np.load(folder / "host.npz")["replay/heads/observation/state"] for folder in (hosts.newest(), hosts.newest() / "hosts/1")]
+    shares = [
+        np.load(folder / "host.npz")["replay/heads/observation/state"]
+        for folder in (hosts.newest(), hosts.newest() / "hosts/1")
+    ]
     assert not np.array_equal(*shares)  # their environments have seeds of their own
 
     # The same commands go on.
