@@ -179,9 +179,6 @@ def _initialize(config: HostsConfig) -> None:
     who = f"host {config.index} of {config.count}" if config.count else "this host"
     print(f"{who} joins {where}; waits at most {JOIN_SECONDS} s", file=sys.stderr, flush=True)
     jax.config.update("jax_enable_preemption_service", val=False)  # it would take SIGTERM from us
-    # A program from the cache of one host and the same one compiled on another did not meet in their collectives: on
-    # CPUs both waited for ever. JAX keeps only what host 0 compiles, so the others would always differ from it.
-    jax.config.update("jax_enable_compilation_cache", val=False)
     try:
         jax.distributed.initialize(
             address,
