@@ -12,13 +12,14 @@ from dreamer.presets import diff, from_yaml, to_yaml
 
 if TYPE_CHECKING:
     from dreamer.training.run_folder import RunFolder
-    from envs.environment import Environment
+    from envs.environment import Described
     from envs.space_json import Interface
 
 ADJUSTABLE = (  # may differ when a run is resumed
     *("steps", "log.", "checkpoint.", "logdir", "preset", "device", "mesh"),
     *("train_ratio", "replay.capacity", "replay.max_lost", "replay.save_latents_limit"),
     *("environment.max_restarts", "environment.step_timeout", "environment.nonfinite", "optimizer.max_skipped"),
+    "ray.",
 )
 INIT_FROM = "init_from"
 
@@ -60,7 +61,7 @@ def config_changes(config: Config, folder: RunFolder) -> dict[str, str]:
     return {name: f"{old} -> {new}" for name, (old, new) in changes.items()}
 
 
-def interface_changes(environment: Environment, config: Config, folder: RunFolder) -> dict[str, str]:
+def interface_changes(environment: Described, config: Config, folder: RunFolder) -> dict[str, str]:
     """Spaces in which the environment differs from that of the run, as `config_changes` gives them.
 
     Raises:
@@ -81,7 +82,7 @@ def interface_changes(environment: Environment, config: Config, folder: RunFolde
     return {name: f"{old} -> {new}" for name, (old, new) in changes.items()}
 
 
-def keep(config: Config, environment: Environment, folder: RunFolder) -> None:
+def keep(config: Config, environment: Described, folder: RunFolder) -> None:
     """Writes the resolved configuration, and the environment's spaces for `dreamer.load`, into the run's folder."""
     _write_whole(folder.config, to_yaml(_to_keep(config, folder)))
     _interface(environment, config).write(folder.interface)
@@ -95,7 +96,7 @@ def _to_keep(config: Config, folder: RunFolder) -> Config:
     return dataclasses.replace(config, allow_config_change=False, init_from=began)
 
 
-def _interface(environment: Environment, config: Config) -> Interface:
+def _interface(environment: Described, config: Config) -> Interface:
     from envs.space_json import Interface
 
     return Interface.of(environment, settings=config.environment)

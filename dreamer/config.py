@@ -177,6 +177,16 @@ class EnvConfig:
 
 
 @dataclass(frozen=True)
+class RayConfig:
+    """Environments in other processes, on any number of machines (extra ray)."""
+
+    collectors: int = 0  # processes that share the environments evenly, a core each; 0: act in this process
+    address: str = "local"  # local: a cluster of this machine alone; auto: that of ray start; or HOST:PORT of one
+    round: int = 16  # steps of every environment until it gets new parameters
+    timeout: float = 300.0  # seconds of a round until its process counts as hung
+
+
+@dataclass(frozen=True)
 class LogConfig:
     """What is written while training."""
 
@@ -211,12 +221,13 @@ class Config:
     discount_horizon: int = 333  # gamma = 1 - 1 / discount_horizon, carried by the continue head
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # compute; auto: float32 on CPU, bfloat16 elsewhere
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    mesh: str = ""  # data=4,model=2: batches split over 4 groups of devices, large weights over 2; empty: one device
+    mesh: str = ""  # data=4,model=2: batches split over 4 groups of devices, large weights over 2; empty: no mesh
     world: WorldConfig = field(default_factory=WorldConfig)
     behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     environment: EnvConfig = field(default_factory=EnvConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
     log: LogConfig = field(default_factory=LogConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
@@ -250,3 +261,15 @@ def mesh_sizes(mesh: str) -> tuple[int, int]:
         sizes[found[1]] = int(found[2])
     data, model = (sizes.get(axis, 1) for axis in MESH_AXES)
     return data, model
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The two parts of `HOST:PORT`; an IPv6 host stands in brackets.
+
+    Raises:
+        ValueError: the text is not of this form.
+    """
+    found = re.fullmatch(r"\[?([\w.-]+|[\da-fA-F:]+(?=\]))\]?:(\d{1,5})", address)
+    if found is None:
+        raise ValueError(f"expected local, auto or HOST:PORT, not {address!r}")
+    return found[1], int(found[2])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dreamer.changes import ADJUSTABLE, ConfigChangedError, config_changes, interface_changes, keep
 from dreamer.cli import parse, reject
 from dreamer.config import FACTORY, Config
+from dreamer.cores import mesh_of, split_cores
 from dreamer.huge_pages import restart_with_huge_pages
 from dreamer.memory import memory_is_short
 from dreamer.plan import startup_plan
@@ -23,12 +24,16 @@ from dreamer.presets import ConfigError
 from dreamer.validation import budget_problems, steps_to_agent_steps
 
 if TYPE_CHECKING:
+    from dreamer.remote.cluster import Cluster
+    from dreamer.training.collect import Collecting
     from dreamer.training.run_folder import RunFolder
+    from dreamer.training.state import Definition
     from dreamer.training.trainer import Trainer
-    from envs.environment import Environment
+    from envs.environment import Described
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}
 FAULT = 1  # exit code
+FRESH = "; the collectors begin with fresh episodes"
 STOPPING = "stopping: saves when the running update is done; a second Ctrl-C ends at once and saves nothing"
 
 
@@ -41,6 +46,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
     if own_process:
         restart_with_huge_pages()
     select_device(config)
+    from dreamer.remote.cluster import ClusterError
     from dreamer.training.checkpoint import CheckpointError
     from dreamer.training.collect import NonFiniteActionError
     from dreamer.training.device_memory import DeviceMemoryError
@@ -56,6 +62,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
             return train(config, folder=folder, env=config.env)
     except (
         CheckpointError,
+        ClusterError,
         ConfigChangedError,
         DeviceError,
         DeviceMemoryError,
@@ -118,7 +125,7 @@ def begin(
     told = [f"changed: {name}: {change}" for name, change in changes.items()]
     resumed = trainer.resume(keep_environment=environment_stays)
     if resumed:
-        told.append(resumed)
+        told.append(resumed + (FRESH if config.ray.collectors else ""))
     elif config.init_from:
         told.append(trainer.inherit(config.init_from))
     keep(config, environment, folder)
@@ -127,7 +134,7 @@ def begin(
 
 def compose(
     config: Config, *, folder: RunFolder, env: str | Callable[[], Any], parts: contextlib.ExitStack
-) -> tuple[Trainer, Environment]:
+) -> tuple[Trainer, Described]:
     """Environment, networks, replay and loop of a run; prints the start-up plan on the way.
 
     Raises:
@@ -146,11 +153,12 @@ def compose(
         raise envs.EnvironmentFault(
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"
         )
-    device = device_name(config)  # first: without one nothing below makes sense
+    cluster = join_cluster(config, parts=parts)  # before JAX: Ray forks
+    environment, make_collector = make_environments(config, env=env, cluster=cluster, parts=parts)
+    split_cores(config, environment.observation_spec)  # before JAX starts, which the next line does
+    device = device_name(config)
     warn_of_idle_gpu(config)
     cache_compilations()
-    environment = envs.make(env, seed=config.seed, settings=config.environment)
-    parts.callback(environment.close)
     problems = budget_problems(config, num_envs=environment.num_envs, action_repeat=environment.action_repeat)
     if problems:
         raise ConfigError(problems)
@@ -176,13 +184,49 @@ def compose(
     )
     trainer = Trainer(
         config,
-        env=environment,
+        collector=make_collector(definition),
         definition=definition,
         folder=folder,
         schedule=schedule,
         memory_is_short=memory_is_short,
+        mesh=mesh_of(config),
     )
     return trainer, environment
+
+
+def join_cluster(config: Config, *, parts: contextlib.ExitStack) -> Cluster | None:
+    """The Ray cluster of the collectors, where there are any; Ray is not imported otherwise."""
+    if not config.ray.collectors:
+        return None
+    from dreamer.remote.cluster import Cluster
+
+    cluster = Cluster(config.ray)
+    parts.callback(cluster.close)
+    return cluster
+
+
+def make_environments(
+    config: Config, *, env: str | Callable[[], Any], cluster: Cluster | None, parts: contextlib.ExitStack
+) -> tuple[Described, Callable[[Definition], Collecting]]:
+    """The environments, in this process or in those of a cluster, and what makes the collector that steps them."""
+    if cluster is None:
+        import envs
+        from dreamer.training.collect import Collector
+        from dreamer.training.step import make_policy_step
+
+        environment = envs.make(env, seed=config.seed, settings=config.environment)
+        parts.callback(environment.close)
+        return environment, lambda definition: Collector(
+            environment, definition=definition, policy_step=make_policy_step(definition), seed=config.seed
+        )
+    from dreamer.remote.collector import RemoteCollector
+    from dreamer.remote.fleet import Fleet
+
+    fleet = Fleet(cluster, config, env)
+    parts.callback(fleet.close)
+    return fleet.description, lambda definition: RemoteCollector(
+        fleet, definition=definition, round_steps=config.ray.round
+    )
 
 
 def run_directory(config: Config) -> Path:
@@ -220,9 +264,10 @@ def device_name(config: Config) -> str:
             "'.[tpu]') and its driver, or use --device cpu (and unset JAX_PLATFORMS)."
         ) from error
     cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
-    mesh = f"{jax.device_count()} x " if config.mesh else ""
-    arranged = f", mesh {config.mesh}" if config.mesh else ""
-    return f"{mesh}{device.device_kind}{cores}, {compute_dtype(config).name}{arranged}"
+    mesh = mesh_of(config)
+    count = f"{jax.device_count()} x " if mesh else ""
+    arranged = f", mesh {mesh}" if mesh else ""
+    return f"{count}{device.device_kind}{cores}, {compute_dtype(config).name}{arranged}"
 
 
 def warn_of_idle_gpu(config: Config) -> None:

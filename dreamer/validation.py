@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dreamer.config import Config, least_capacity, mesh_sizes, prefill_steps
+from dreamer.config import Config, host_and_port, least_capacity, mesh_sizes, prefill_steps
 from dreamer.presets import ConfigError, did_you_mean, flatten, merge_layers
 
 _STEPS = re.compile(r"(?P<count>\d[\d_]*(\.\d+)?(e\d{1,2})?)(?P<scale>[km]?)(_(?P<unit>[a-z]+))?", re.IGNORECASE)
@@ -26,6 +26,7 @@ _AT_LEAST_ZERO = (
     "environment.noops",
     "environment.camera",
     "environment.max_restarts",
+    "ray.collectors",
     "log.every_seconds",
     "log.video_every",
     "checkpoint.every_seconds",
@@ -130,7 +131,7 @@ def _relation_problems(config: Config) -> list[str]:
         problems.append(f"--behavior.actor.min-std {actor.min_std} must not exceed max-std {actor.max_std}")
     if norm.low >= norm.high:
         problems.append(f"--behavior.return-norm.low {norm.low} must be below high {norm.high}")
-    return problems + _mesh_problems(config)
+    return problems + _mesh_problems(config) + _ray_problems(config)
 
 
 def _mesh_problems(config: Config) -> list[str]:
@@ -148,6 +149,29 @@ def _mesh_problems(config: Config) -> list[str]:
         f"--mesh {config.mesh} splits a batch over {data} devices, and --replay.batch-size {rows} does not divide by "
         f"{data}: {math.ceil(rows / data) * data} would"
     ]
+
+
+def _ray_problems(config: Config) -> list[str]:
+    """Environments that collectors cannot share, or a cluster that has no such address."""
+    ray, settings, problems = config.ray, config.environment, []
+    if ray.address not in ("local", "auto"):
+        try:
+            host_and_port(ray.address)
+        except ValueError as error:
+            problems.append(f"--ray.address: {error}")
+    if ray.collectors < 1:
+        return problems
+    if settings.num_envs % ray.collectors:
+        problems.append(
+            f"--environment.num-envs {settings.num_envs} cannot be shared evenly by --ray.collectors {ray.collectors}: "
+            f"{math.ceil(settings.num_envs / ray.collectors) * ray.collectors} could"
+        )
+    if ray.timeout <= settings.step_timeout:
+        problems.append(
+            f"--ray.timeout {ray.timeout:g} must be above --environment.step-timeout {settings.step_timeout:g}, so "
+            "that an environment that hangs does not cost its collector"
+        )
+    return problems
 
 
 def budget_problems(config: Config, *, num_envs: int, action_repeat: int) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from gymnasium import spaces
@@ -188,6 +188,18 @@ class TimeLimit(Simulator):
     @override
     def close(self) -> None:
         self._simulator.close()
+
+
+class Described(Protocol):
+    """What is known of environments without stepping them; `Environment` says what each is."""
+
+    num_envs: int
+    native_observation_space: spaces.Space
+    native_action_space: spaces.Space
+    observation_spec: ObservationSpec
+    action_spec: ActionSpec
+    action_repeat: int
+    protocol: dict[str, Any]
 
 
 class Environment(ABC):

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from envs.alarm import Alarm
 from envs.environment import (
+    Described,
     Environment,
     EnvironmentFault,
     EnvSettings,
@@ -208,7 +209,7 @@ def _beginning(observation: dict[str, np.ndarray]) -> Transition:
     return Transition(observation, 0.0, terminated=False, truncated=False)
 
 
-def require_alike(simulator: Simulator, first: Simulator | Environment) -> None:
+def require_alike(simulator: Simulator | Described, first: Simulator | Described) -> None:
     """Refuses a simulator that differs from the first one: they share a network and a replay.
 
     Raises:

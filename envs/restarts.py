@@ -31,7 +31,22 @@ class Restarts:
         self.total = 0
 
     def forgive(self, error: Exception, *, name: str, index: int | None, action: np.ndarray | None) -> int:
-        """Tell of a failure on stderr; returns the seed of the simulator that takes the place.
+        """Tell of a simulator's failure on stderr; returns the seed of the one that takes the place.
+
+        Raises:
+            EnvironmentFault: it has failed too often.
+        """
+        doing = "at its reset" if action is None else f"at action {np.array2string(action, precision=3, threshold=20)}"
+        which = "" if index is None else f"environment {index} "
+        return self.renew(error, who=f"{name}: {which}", doing=doing)
+
+    def renew(self, error: Exception, *, who: str, doing: str) -> int:
+        """The same for anything that holds simulators.
+
+        Args:
+            error: what happened.
+            who: failed; the seed follows.
+            doing: what, in words.
 
         Raises:
             EnvironmentFault: it has failed too often.
@@ -44,9 +59,7 @@ class Restarts:
         what = str(error) if told else f"raised {type(error).__name__}: {error}"
         if not told:
             traceback.print_exception(error)
-        doing = "at its reset" if action is None else f"at action {np.array2string(action, precision=3, threshold=20)}"
-        which = "" if index is None else f"environment {index} "
-        who = f"{name}: {which}(seed {self.seed}) {what}, {doing}"
+        who = f"{who}(seed {self.seed}) {what}, {doing}"
         if len(self._times) > self.limit:
             raise EnvironmentFault(
                 f"{who}; that was failure {len(self._times)} within {WINDOW_SECONDS / 60:.0f} minutes. Mend the "

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from envs.environment import Environment, EnvironmentFault, EnvSettings
+from envs.environment import Described, EnvironmentFault, EnvSettings
 
 FILE_NAME = "spaces.json"  # in the folder of a run, and of a saved agent
 MOST_BYTES = 256 * 2**20  # of the file: bounds that differ from number to number make it long
@@ -42,7 +42,7 @@ class Interface(NamedTuple):
     image_layout: str = "auto"
 
     @classmethod
-    def of(cls, environment: Environment, *, settings: EnvSettings | Any) -> Interface:
+    def of(cls, environment: Described, *, settings: EnvSettings | Any) -> Interface:
         """That of an environment, made with these settings."""
         return cls(
             env=environment.protocol["env"],

@@ -76,6 +76,40 @@ class Episode(NamedTuple):
     length: int
 
 
+class Collecting(Protocol):
+    """What the trainer needs of whoever acts: `Collector` in this process, or `dreamer.remote` in many.
+
+    Attributes:
+        num_envs: environments that step together.
+        carry: of the policy, for the checkpoint.
+    """
+
+    num_envs: int
+    carry: PolicyCarry
+
+    @property
+    def incidents(self) -> dict[str, int]:
+        """What went wrong with the environments so far."""
+        ...
+
+    @property
+    def open_episode(self) -> Episode:
+        """The longest of the episodes under way, as it stands."""
+        ...
+
+    def step(self, params: Params, sink: Sink, *, meanwhile: Callable[[], bool]) -> list[Episode]:
+        """One step of every environment goes into the sink; returns the episodes that ended."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything else that the next step depends on, as named arrays."""
+        ...
+
+    def restore(self, arrays: dict[str, np.ndarray], carry: PolicyCarry) -> None:
+        """Continues where `state` was taken, as far as the environments can."""
+        ...
+
+
 class Collector:
     """Steps N environments with the newest parameters. Its state and the replay's make a resumed run exact.
 
@@ -87,6 +121,7 @@ class Collector:
     """
 
     def __init__(self, env: Environment, *, definition: Definition, policy_step: Callable[..., Any], seed: int) -> None:
+        self.num_envs = env.num_envs
         self.carry = initial_carry(definition, env.num_envs)
         self.num_steps = 0  # of the vector of environments
         self._env, self._policy_step = env, policy_step
@@ -124,6 +159,11 @@ class Collector:
             patience = GLANCE
         self._timestep = self._env.step(host_action)
         return ended
+
+    @property
+    def incidents(self) -> dict[str, int]:
+        """What went wrong with the environments so far."""
+        return self._env.incidents
 
     @property
     def open_episode(self) -> Episode:

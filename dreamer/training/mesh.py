@@ -78,7 +78,9 @@ class Placement:
         """A whole copy on the first device of this process: what acts takes the parameters from there."""
         if self.mesh is None:
             return tree
-        return jax.tree.map(lambda leaf: leaf.addressable_data(0), self._gather(tree))
+        if self.mesh.shape["model"] > 1:
+            tree = self._gather(tree)
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
     def _split_large(self, leaf: Any) -> Sharding:
         if self.mesh is None or leaf.size < LARGE or leaf.ndim < 2:

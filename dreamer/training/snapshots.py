@@ -13,7 +13,7 @@ from dreamer.data.prefetch import ReplayStream
 from dreamer.data.ratio import TrainRatio
 from dreamer.data.storage import ReplayState, RestoreReport
 from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, Restored, restore
-from dreamer.training.collect import ENVIRONMENT, Collector
+from dreamer.training.collect import ENVIRONMENT, Collecting
 from dreamer.training.counters import Counters
 from dreamer.training.learn import Learner
 from dreamer.training.mesh import Placement
@@ -28,7 +28,7 @@ class Parts(NamedTuple):
     """The parts of a run that have a state."""
 
     stream: ReplayStream[Batch]
-    collector: Collector
+    collector: Collecting
     learner: Learner
     ratio: TrainRatio
 

@@ -15,7 +15,7 @@ from dreamer.data.prefetch import ReplayStream
 from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Replay
 from dreamer.training.checkpoint import CheckpointError
-from dreamer.training.collect import Collector, Environment, NonFiniteActionError
+from dreamer.training.collect import Collecting, NonFiniteActionError
 from dreamer.training.compilation import Program
 from dreamer.training.counters import Counters
 from dreamer.training.device_memory import device_limit, explained
@@ -30,7 +30,7 @@ from dreamer.training.saving import Saving
 from dreamer.training.snapshots import Parts, Snapshots
 from dreamer.training.stall import StallReport
 from dreamer.training.state import Definition
-from dreamer.training.step import make_policy_step, make_train_step
+from dreamer.training.step import make_train_step
 from dreamer.training.wandb_log import WandbLog
 from dreamer.types import Batch
 from envs.spaces import action_width
@@ -57,13 +57,14 @@ class Trainer:
         self,
         config: Config,
         *,
-        env: Environment,
+        collector: Collecting,
         definition: Definition,
         folder: RunFolder,
         schedule: Schedule,
         memory_is_short: Callable[[], bool],
+        mesh: str,
     ) -> None:
-        self._config, self._env, self._definition = config, env, definition
+        self._config, self._collector, self._definition = config, collector, definition
         self._folder, self._schedule = folder, schedule
         rssm, replay = config.world.rssm, config.replay
         layout = StepLayout(
@@ -74,18 +75,15 @@ class Trainer:
         )
         store = Replay(
             layout,
-            num_envs=env.num_envs,
+            num_envs=collector.num_envs,
             config=replay,
             seed=config.seed,
             directory=folder.replay,
             memory_is_short=memory_is_short,
         )
-        self._placement = Placement(config.mesh)
+        self._placement = Placement(mesh)
         self._stream: ReplayStream[Batch] = ReplayStream(store, to_device=self._placement.put_batch)
         self._ratio = TrainRatio(config.train_ratio, batch_steps=replay.batch_size * replay.batch_length)
-        self._collector = Collector(
-            env, definition=definition, policy_step=make_policy_step(definition), seed=config.seed
-        )
         abstract = definition.abstract()
         self._train_step = Program(make_train_step(definition, self._placement.results(abstract)))
         self._learner = Learner(
@@ -100,7 +98,7 @@ class Trainer:
             definition=definition,
             folder=folder,
             placement=self._placement,
-            parts=Parts(self._stream, self._collector, self._learner, self._ratio),
+            parts=Parts(self._stream, collector, self._learner, self._ratio),
         )
         self._videos = OpenLoopVideos(definition, folder=folder.videos, every=config.log.video_every)
         self._log: MetricsLogger | None = None
@@ -219,7 +217,7 @@ class Trainer:
         except Exception:  # the environment's; what was learned until here is worth keeping
             self._try_to_save(progress)
             raise
-        steps = self.counters.agent_steps + self._env.num_envs
+        steps = self.counters.agent_steps + self._collector.num_envs
         self.counters = Counters(steps, steps * self._schedule.action_repeat, self._learner.updates)
         for episode in episodes:  # counters first: a row must not look older than a checkpoint that does not know it
             self.last_score, self._episode_ended = episode.score, True
@@ -250,7 +248,8 @@ class Trainer:
 
     def _update(self, progress: Progress) -> None:
         is_first = not self._learner.metrics
-        progress.phase("compiling" if is_first else "training")
+        if is_first:
+            progress.phase("compiling")
         self._learner.update()
         if is_first:
             self._compile_ahead(progress)
@@ -300,7 +299,7 @@ class Trainer:
         metrics = {name: float(value) for name, value in jax.device_get(self._learner.metrics).items()}
         metrics |= {"replay/steps": self._stream.num_steps, "replay/capacity": self._stream.capacity}
         metrics |= {"memory/resident_gb": resident_bytes() / 1e9, "skipped_in_total": self._learner.skipped}
-        metrics |= {f"environment/{name}": count for name, count in self._env.incidents.items()}
+        metrics |= {f"environment/{name}": count for name, count in self._collector.incidents.items()}
         if not self._episode_ended:  # perhaps none ever does
             score, length = self._collector.open_episode
             metrics |= {"episode/open_score": score, "episode/open_length": length}

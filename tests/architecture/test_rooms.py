@@ -23,6 +23,7 @@ ENTRY_POINTS = {
     "evaluate",
     "evaluation",
     "play",
+    "remote",
     "report",
     "train",
 }  # these know the parts
@@ -34,10 +35,11 @@ ROOMS = {
     "world": {"dreamer.nets"},
     "behavior": {"dreamer.nets", "dreamer.world"},
     "data": set(),
+    "remote": {"dreamer.training", "envs"},
     "training": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.data"},
     "dream": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.training", "envs"},
 }
-SINGLE_IMPORTER = ("orbax", "tensorboard", "tyro", "wandb")
+SINGLE_IMPORTER = ("orbax", "ray", "tensorboard", "tyro", "wandb")
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 UNSAFE_LOADERS = {"unsafe_load", "full_load", "UnsafeLoader", "FullLoader"}  # of yaml
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines
