@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dreamer.cores import mesh_of, split_cores
 from dreamer.huge_pages import restart_with_huge_pages
 from experiments.benchmark.report import describe, table_of_sizes
 from experiments.benchmark.workloads import WORKLOADS, Workload
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 PARTS = ("policy", "loop", "replay", "scaling", "long-run")
 USUAL = "policy,loop,replay"
-BATCHES = {"batch 16": (16, 64), "batch 32": (32, 64), "length 16": (16, 16), "length 128": (16, 128)}
+BATCHES = {"batch 4": (4, 64), "batch 16": (16, 64), "length 16": (16, 16), "length 128": (16, 128)}
 ENVIRONMENTS = (1, 4, 16)
 
 
@@ -102,7 +101,6 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from experiments.benchmark.measure import measure_update, peak_memory, unrolled
 
     workload = WORKLOADS[name]
-    split_cores(workload.configure(miniature=arguments.miniature), workload.spaces[0])  # as `dreamer.train` does
     definition = workload.define(miniature=arguments.miniature)
     with unrolled(arguments.unroll):
         update = measure_update(definition, repeats=arguments.updates, seconds=arguments.seconds)
@@ -118,21 +116,18 @@ def against_floor(definition: Definition, update: dict[str, float]) -> dict[str,
     """The machine, what an update needs, and how near the two come."""
     import jax
 
-    from dreamer.training.mesh import Placement
     from dreamer.training.state import compute_dtype
     from experiments.benchmark.counting import update_cost
     from experiments.benchmark.machine import matrix_rate, memory_rate
 
-    mesh = mesh_of(definition.config)
     rates = {
-        "operations_per_second": matrix_rate(compute_dtype(definition.config), Placement(mesh)),
-        "bytes_per_second": memory_rate(Placement(mesh)),
+        "operations_per_second": matrix_rate(compute_dtype(definition.config)),
+        "bytes_per_second": memory_rate(),
     }
     cost = update_cost(definition)
     floor, seconds = cost.floor_seconds(**rates), update["median_ms"] / 1000
     return {
         "device": jax.devices()[0].device_kind,
-        "mesh": mesh,
         "jax": jax.__version__,
         "precision": compute_dtype(definition.config).name,
         "parameters": definition.parameter_counts()["total"],

@@ -16,9 +16,10 @@ from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Positions, Replay
 from dreamer.training.collect import Collector
 from dreamer.training.learn import Learner
+from dreamer.training.mesh import Placement
 from dreamer.training.state import Definition
-from dreamer.training.step import make_policy_step
-from experiments.benchmark.workloads import layout_of, prepare_update
+from dreamer.training.step import make_policy_step, make_train_step
+from experiments.benchmark.workloads import layout_of
 
 PARTS = ("env", "policy", "replay", "transfer", "update", "other")
 
@@ -75,9 +76,8 @@ class Loop:
     """
 
     def __init__(self, definition: Definition, *, watch: Stopwatch | None = None) -> None:
-        config, policy_step = definition.config, make_policy_step(definition)
-        self._placement, train_step, state = prepare_update(definition)
-        to_device = self._placement.put_batch
+        config, to_device = definition.config, Placement().put_batch
+        policy_step, train_step = make_policy_step(definition), make_train_step(definition)
         env = envs.make(config.env, seed=0, settings=config.environment)
         replay = Replay(layout_of(definition), num_envs=env.num_envs, config=config.replay, seed=0, directory=None)
         if watch is not None:
@@ -91,18 +91,17 @@ class Loop:
         self._stream: Any = (ReplayStream if watch is None else InTurn)(replay, to_device=to_device)
         self._collector = Collector(env, definition=definition, policy_step=policy_step, seed=0)
         self._learner = Learner(
-            state,
+            definition.init(0),
             train_step=train_step,
             stream=self._stream,
             max_skipped=config.optimizer.max_skipped,
         )
-        self._acting = self._placement.on_one_device(state.params)
         self._ratio = TrainRatio(config.train_ratio, batch_steps=config.replay.batch_size * config.replay.batch_length)
         self.agent_steps = 0
 
     def act(self) -> None:
         """One step of every environment."""
-        self._collector.step(self._acting, self._stream, meanwhile=lambda: True)
+        self._collector.step(self._learner.state.params, self._stream, meanwhile=lambda: True)
         self.agent_steps += self._env.num_envs
 
     def advance(self, updates: int) -> None:
@@ -110,11 +109,9 @@ class Loop:
         last = self._learner.updates + updates
         while self._learner.updates < last:
             self.act()
-            due = self._ratio.updates_due(self.agent_steps) if self._stream.ready else 0
-            for _ in range(due):
-                self._learner.update()
-            if due:
-                self._acting = self._placement.on_one_device(self._learner.state.params)
+            if self._stream.ready:
+                for _ in range(self._ratio.updates_due(self.agent_steps)):
+                    self._learner.update()
         jax.block_until_ready(self._learner.state)
 
     def close(self) -> None:

@@ -9,11 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dreamer.training.mesh import Placement
 
-
-def matrix_rate(dtype: jnp.dtype, placement: Placement) -> float:
-    """Operations per second of the best square matrix product in `dtype`, on random numbers, over all devices of a run.
+def matrix_rate(dtype: jnp.dtype) -> float:
+    """Operations per second of the best square matrix product in `dtype`, on random numbers.
 
     A GPU multiplies an array of ones or zeros faster than it will ever multiply data.
     """
@@ -21,14 +19,13 @@ def matrix_rate(dtype: jnp.dtype, placement: Placement) -> float:
     best = 0.0
     for size in sizes:
         left, right = jax.random.normal(jax.random.key(0), (2, size, size), dtype)
-        left, right = jax.device_put(left, placement.batch), jax.device_put(right, placement.everywhere)
         best = max(best, 2 * size**3 / _fastest(jax.jit(jnp.matmul), left, right))
     return best
 
 
-def memory_rate(placement: Placement) -> float:
+def memory_rate() -> float:
     """Bytes per second of a pass that reads and writes an array far larger than any cache."""
-    array = jax.device_put(jnp.ones(2**26 if jax.default_backend() == "cpu" else 2**29), placement.batch)
+    array = jnp.ones(2**26 if jax.default_backend() == "cpu" else 2**29)
     return 2 * array.nbytes / _fastest(jax.jit(lambda x: x + 1.0), array)
 
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dreamer.training.state import Definition
-from dreamer.training.step import initial_carry, make_policy_step
-from experiments.benchmark.workloads import prepare_update, random_batch
+from dreamer.training.step import initial_carry, make_policy_step, make_train_step
+from experiments.benchmark.workloads import random_batch
 
 WARM_UP = 20  # policy steps that are not counted
 
@@ -33,8 +33,7 @@ def measure_update(definition: Definition, *, repeats: int, seconds: float) -> d
 
     Ends after `repeats` updates, or after `seconds` if at least five have been made.
     """
-    placement, step, state = prepare_update(definition)
-    batch = placement.put_batch(random_batch(definition))
+    batch, state, step = random_batch(definition), definition.init(0), make_train_step(definition)
     start = time.perf_counter()
     compiled = step.lower(state, batch).compile()
     compile_seconds = time.perf_counter() - start
@@ -67,7 +66,7 @@ def measure_policy(definition: Definition, *, num_envs: int, repeats: int) -> di
     call returns; on a CPU small programs run inside it, so that there it says nothing of the host.
     """
     step, params, key = make_policy_step(definition), definition.init(0).params, jax.random.key(0)
-    batch = random_batch(definition)
+    batch = jax.device_get(random_batch(definition))
     rows = np.arange(num_envs) % batch.reward.shape[0]
     observation = {name: np.ascontiguousarray(array[rows, 0]) for name, array in batch.observation.items()}
     is_first, carry = np.zeros(num_envs, bool), initial_carry(definition, num_envs)

@@ -14,11 +14,13 @@ import jax
 from dreamer.data.prefetch import ReplayStream
 from dreamer.data.replay import Replay
 from dreamer.training.learn import Learner
+from dreamer.training.mesh import Placement
 from dreamer.training.state import Definition
+from dreamer.training.step import make_train_step
 from dreamer.types import CompactLatent
 from envs.spaces import DiscreteSpec, ImageSpec, Timestep, VectorSpec
 from experiments.benchmark.loop import Stopwatch
-from experiments.benchmark.workloads import layout_of, prepare_update, random_steps
+from experiments.benchmark.workloads import layout_of, random_steps
 
 FLAG_BITS = 3
 NUMBER_BITS, RECURRENT_BITS = 32, 16  # the precisions that replay promises: float32, and bfloat16 for latents
@@ -154,10 +156,10 @@ class Updates:
 
     def __init__(self, definition: Definition) -> None:
         replay = filled_replay(definition, steps=training_steps(definition))
-        placement, self._step, state = prepare_update(definition)
-        self.stream: Any = ReplayStream(replay, to_device=placement.put_batch)
+        self.stream: Any = ReplayStream(replay, to_device=Placement().put_batch)
+        self._step = make_train_step(definition)
         self.learner = Learner(
-            state,
+            definition.init(0),
             train_step=self._step,
             stream=self.stream,
             max_skipped=definition.config.optimizer.max_skipped,

@@ -9,14 +9,13 @@ from typing import Any
 def describe(name: str, result: dict[str, Any]) -> str:
     """The figures of a workload in a few lines."""
     update = result["update"]
-    mesh = f", mesh {result['mesh']}" if result["mesh"] else ""
     giga = {key: value / 1e9 for key, value in (result["cost"] | result["machine"]).items()}
     lines = [
         f"{name}: {update['median_ms']:,.1f} ms an update ({update['min_ms']:,.1f} to {update['max_ms']:,.1f}), "
         f"{update['replayed_steps_per_second']:,.0f} replayed steps/s, compiled in {update['compile_seconds']:.0f} s",
         f"  floor {result['floor_ms']:,.1f} ms, reached {result['share_of_floor']:.0%} "
         f"({giga['operations']:,.1f} GFLOP at {giga['operations_per_second']:,.0f} GFLOP/s, "
-        f"{giga['bytes']:,.2f} GB at {giga['bytes_per_second']:,.0f} GB/s, {result['precision']}{mesh})",
+        f"{giga['bytes']:,.2f} GB at {giga['bytes_per_second']:,.0f} GB/s, {result['precision']})",
         *_acting(result),
         *_replay(result),
         *_scaling(result),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from dreamer.config import Config
-from dreamer.cores import mesh_of
 from dreamer.data.layout import StepLayout
-from dreamer.training.mesh import Placement
-from dreamer.training.state import Definition, TrainState
-from dreamer.training.step import make_train_step
+from dreamer.training.state import Definition
 from dreamer.types import Batch, CompactLatent
 from dreamer.validation import resolve
 from envs.spaces import ActionSpec, DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, action_width
@@ -32,17 +29,13 @@ class Workload(NamedTuple):
     spaces: tuple[ObservationSpec, ActionSpec]
 
     def define(self, overrides: dict[str, Any] | None = None, *, miniature: bool = False) -> Definition:
-        """The networks of `configure`. JAX starts here."""
-        return Definition(self.configure(overrides, miniature=miniature), *self.spaces)
+        """The networks under the preset of the environment, batch 16 x 64, plus `overrides` by dotted name.
 
-    def configure(self, overrides: dict[str, Any] | None = None, *, miniature: bool = False) -> Config:
-        """The preset of the environment with batches of 16 x 64, plus `overrides` by dotted name.
-
-        In miniature: the preset `debug`, with its batches of 4 x 16, to try the measurement itself.
+        In miniature: those of the preset `debug`, with its batch of 4 x 16, to try the measurement itself.
         """
         published = {"size": self.size, "replay.batch_size": 16, "replay.batch_length": 64}
         chosen = {"preset": "debug"} if miniature else published
-        return resolve({"env": self.env, **chosen, **(overrides or {})})
+        return Definition(resolve({"env": self.env, **chosen, **(overrides or {})}), *self.spaces)
 
 
 WORKLOADS = {
@@ -71,32 +64,11 @@ def random_steps(definition: Definition, *leading: int) -> dict[str, np.ndarray]
 
 
 def random_batch(definition: Definition) -> Batch:
-    """A batch of the configured shape with random content, on the host."""
+    """A batch of the configured shape with random content, on the device."""
     replay = definition.config.replay
     steps = random_steps(definition, replay.batch_size, replay.batch_length)
     observation: dict[str, Any] = {key: steps[f"observation/{key}"] for key in definition.observation_spec}
     flags: list[Any] = [steps[name] for name in ("reward", "is_first", "is_last", "is_terminal")]
     context: Any = CompactLatent(steps["deter"][:, 0], steps["stoch"][:, 0])
     action: Any = steps["action"]
-    return Batch(observation, action, *flags, context)
-
-
-class Update(NamedTuple):
-    """The update as `dreamer.train` makes it on this machine.
-
-    Attributes:
-        placement: where its arrays live: one device, or the cores of a CPU side by side (`dreamer.cores`).
-        step: the program; donates its state.
-        state: a fresh one.
-    """
-
-    placement: Placement
-    step: Any
-    state: TrainState
-
-
-def prepare_update(definition: Definition) -> Update:
-    """The program and what it starts with."""
-    placement, abstract = Placement(mesh_of(definition.config)), definition.abstract()
-    step = make_train_step(definition, placement.results(abstract))
-    return Update(placement, step, definition.init(0, placement.state(abstract)))
+    return jax.device_put(Batch(observation, action, *flags, context))
