@@ -221,7 +221,7 @@ class Config:
     discount_horizon: int = 333  # gamma = 1 - 1 / discount_horizon, carried by the continue head
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # compute; auto: float32 on CPU, bfloat16 elsewhere
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    mesh: str = ""  # data=4,model=2: batches split over 4 groups of devices, large weights over 2; empty: no mesh
+    mesh: str = ""  # data=4,model=2: batches split over 4 groups of devices, large weights over 2; empty: one device
     world: WorldConfig = field(default_factory=WorldConfig)
     behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from dreamer.changes import ADJUSTABLE, ConfigChangedError, config_changes, interface_changes, keep
 from dreamer.cli import parse, reject
 from dreamer.config import FACTORY, Config
-from dreamer.cores import mesh_of, split_cores
 from dreamer.huge_pages import restart_with_huge_pages
 from dreamer.memory import memory_is_short
 from dreamer.plan import startup_plan
@@ -154,11 +153,10 @@ def compose(
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"
         )
     cluster = join_cluster(config, parts=parts)  # before JAX: Ray forks
-    environment, make_collector = make_environments(config, env=env, cluster=cluster, parts=parts)
-    split_cores(config, environment.observation_spec)  # before JAX starts, which the next line does
-    device = device_name(config)
+    device = device_name(config)  # before the rest: without one nothing below makes sense
     warn_of_idle_gpu(config)
     cache_compilations()
+    environment, make_collector = make_environments(config, env=env, cluster=cluster, parts=parts)
     problems = budget_problems(config, num_envs=environment.num_envs, action_repeat=environment.action_repeat)
     if problems:
         raise ConfigError(problems)
@@ -189,7 +187,6 @@ def compose(
         folder=folder,
         schedule=schedule,
         memory_is_short=memory_is_short,
-        mesh=mesh_of(config),
     )
     return trainer, environment
 
@@ -264,10 +261,9 @@ def device_name(config: Config) -> str:
             "'.[tpu]') and its driver, or use --device cpu (and unset JAX_PLATFORMS)."
         ) from error
     cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
-    mesh = mesh_of(config)
-    count = f"{jax.device_count()} x " if mesh else ""
-    arranged = f", mesh {mesh}" if mesh else ""
-    return f"{count}{device.device_kind}{cores}, {compute_dtype(config).name}{arranged}"
+    mesh = f"{jax.device_count()} x " if config.mesh else ""
+    arranged = f", mesh {config.mesh}" if config.mesh else ""
+    return f"{mesh}{device.device_kind}{cores}, {compute_dtype(config).name}{arranged}"
 
 
 def warn_of_idle_gpu(config: Config) -> None:

@@ -13,12 +13,8 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # Two processes test side by side: with a thread each they do not wait for one another's cores (a sixth of the time),
-# and at level 1 LLVM needs two thirds of the time for code that is as fast at these sizes. One device, so that what
-# a test computes does not depend on the machine's cores (`dreamer/cores.py`).
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=1 --xla_force_host_platform_device_count=1",
-)
+# and at level 1 LLVM needs two thirds of the time for code that is as fast at these sizes.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Tests that start the real program in a process of its own compile the same functions again and again.
     _cache = tempfile.mkdtemp(prefix="dreamer-test-compilation-")

@@ -62,7 +62,6 @@ class Trainer:
         folder: RunFolder,
         schedule: Schedule,
         memory_is_short: Callable[[], bool],
-        mesh: str,
     ) -> None:
         self._config, self._collector, self._definition = config, collector, definition
         self._folder, self._schedule = folder, schedule
@@ -81,7 +80,7 @@ class Trainer:
             directory=folder.replay,
             memory_is_short=memory_is_short,
         )
-        self._placement = Placement(mesh)
+        self._placement = Placement(config.mesh)
         self._stream: ReplayStream[Batch] = ReplayStream(store, to_device=self._placement.put_batch)
         self._ratio = TrainRatio(config.train_ratio, batch_steps=replay.batch_size * replay.batch_length)
         abstract = definition.abstract()
