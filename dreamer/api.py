@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dreamer.config import FACTORY, Config
-from dreamer.train import run_directory, select_device, train
+from dreamer.launch import entered, run_directory
+from dreamer.train import select_device, train
 from dreamer.validation import resolve
 
 if TYPE_CHECKING:
@@ -88,12 +89,13 @@ class Dreamer:
         if steps is not None:
             self._overrides["steps"] = str(steps)
             self.config = resolve(self._overrides)
-        require_device(self.config)
-        from dreamer.training.run_folder import RunFolder
-
+        if self.config.hosts.count == 1:
+            require_device(self.config)
+        else:  # which must find each other before JAX may be asked anything
+            select_device(self.config)
         self._agent = None
-        with RunFolder(self.path) as folder:
-            exit_code = train(self.config, folder=folder, env=self._env)
+        with entered(self.config) as (config, hosts, folder):
+            exit_code = train(config, folder=folder, env=self._env, hosts=hosts)
         if exit_code == STOPPED:
             raise KeyboardInterrupt
         if exit_code:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreamer.config import Config
+from dreamer.config import Config, HostsConfig
 from dreamer.presets import diff, from_yaml, to_yaml
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from envs.space_json import Interface
 
 ADJUSTABLE = (  # may differ when a run is resumed
-    *("steps", "log.", "checkpoint.", "logdir", "preset", "device", "mesh"),
+    *("steps", "log.", "checkpoint.", "logdir", "preset", "device", "mesh", "hosts."),
     *("train_ratio", "replay.capacity", "replay.max_lost", "replay.save_latents_limit"),
     *("environment.max_restarts", "environment.step_timeout", "environment.nonfinite", "optimizer.max_skipped"),
     "ray.",
@@ -93,7 +93,7 @@ def _to_keep(config: Config, folder: RunFolder) -> Config:
     began = config.init_from
     if folder.has_checkpoint and folder.config.exists():
         began = began or from_yaml(folder.config, problems=[]).init_from
-    return dataclasses.replace(config, allow_config_change=False, init_from=began)
+    return dataclasses.replace(config, allow_config_change=False, init_from=began, hosts=HostsConfig())
 
 
 def _interface(environment: Described, config: Config) -> Interface:

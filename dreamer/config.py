@@ -206,6 +206,15 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class HostsConfig:
+    """Several processes, each started with the same command, that train one run together."""
+
+    count: int = 1  # processes; 0: JAX asks Slurm, Open MPI or the TPU for number, index and coordinator
+    index: int = 0  # of this one; host 0 prints, logs and saves
+    coordinator: str = ""  # HOST:PORT, where host 0 waits for the others; a free port
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole run. `dreamer.train` reads it from the command line; `run/config.yaml` holds the resolved one."""
 
@@ -221,7 +230,8 @@ class Config:
     discount_horizon: int = 333  # gamma = 1 - 1 / discount_horizon, carried by the continue head
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # compute; auto: float32 on CPU, bfloat16 elsewhere
     device: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
-    mesh: str = ""  # data=4,model=2: batches split over 4 groups of devices, large weights over 2; empty: one device
+    mesh: str = ""  # data=4,model=2: batches over 4 groups of devices, large weights over 2; empty: 1, of hosts all
+    hosts: HostsConfig = field(default_factory=HostsConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
     behavior: BehaviorConfig = field(default_factory=BehaviorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -79,7 +79,12 @@ def startup_plan(
         "updates": describe_ratio(config, action_repeat=action_repeat),
         "steps": describe_budget(config, action_repeat=action_repeat),
         "replay": f"{steps:,} steps x {step_bytes:,} B = {format_bytes(steps * step_bytes)} when full",
-        "memory": describe_memory(steps, step_bytes=step_bytes, chunk=config.replay.chunk, limit=machine.memory_limit),
+        "memory": describe_memory(
+            steps // max(config.hosts.count, 1),
+            step_bytes=step_bytes,
+            chunk=config.replay.chunk,
+            limit=machine.memory_limit,
+        ),
         "disk": describe_disk(
             config,
             replay_bytes=steps * step_bytes,
@@ -142,7 +147,8 @@ def describe_ratio(config: Config, *, action_repeat: int) -> str:
 def describe_budget(config: Config, *, action_repeat: int) -> str:
     """The length of the run in all three counters."""
     agent_steps = steps_to_agent_steps(config.steps, action_repeat)
-    trained_steps = max(0, agent_steps - prefill_steps(config.replay, num_envs=config.environment.num_envs))
+    num_envs = config.environment.num_envs * max(config.hosts.count, 1)
+    trained_steps = max(0, agent_steps - prefill_steps(config.replay, num_envs=num_envs))
     updates = trained_steps * config.train_ratio / (config.replay.batch_size * config.replay.batch_length)
     frames = agent_steps * action_repeat
     return (

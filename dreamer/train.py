@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dreamer.changes import ADJUSTABLE, ConfigChangedError, config_changes, interface_changes, keep
 from dreamer.cli import parse, reject
 from dreamer.config import FACTORY, Config
 from dreamer.huge_pages import restart_with_huge_pages
+from dreamer.launch import entered
 from dreamer.memory import memory_is_short
 from dreamer.plan import startup_plan
 from dreamer.presets import ConfigError
@@ -25,6 +24,7 @@ from dreamer.validation import budget_problems, steps_to_agent_steps
 if TYPE_CHECKING:
     from dreamer.remote.cluster import Cluster
     from dreamer.training.collect import Collecting
+    from dreamer.training.hosts import Hosts
     from dreamer.training.run_folder import RunFolder
     from dreamer.training.state import Definition
     from dreamer.training.trainer import Trainer
@@ -49,16 +49,18 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
     from dreamer.training.checkpoint import CheckpointError
     from dreamer.training.collect import NonFiniteActionError
     from dreamer.training.device_memory import DeviceMemoryError
+    from dreamer.training.hosts import HostsError
     from dreamer.training.learn import NonFiniteError
+    from dreamer.training.line import HostLostError
     from dreamer.training.mesh import MeshError
-    from dreamer.training.run_folder import RunFolder, RunFolderError
+    from dreamer.training.run_folder import RunFolderError
     from dreamer.training.run_lock import RunLockedError
     from dreamer.training.wandb_log import WandbMissingError
     from envs.environment import EnvironmentFault
 
     try:
-        with RunFolder(run_directory(config)) as folder:
-            return train(config, folder=folder, env=config.env)
+        with entered(config) as (config, hosts, folder):
+            return train(config, folder=folder, env=config.env, hosts=hosts)
     except (
         CheckpointError,
         ClusterError,
@@ -66,6 +68,8 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         DeviceError,
         DeviceMemoryError,
         EnvironmentFault,
+        HostLostError,
+        HostsError,
         MeshError,
         NonFiniteActionError,
         NonFiniteError,
@@ -79,8 +83,8 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         reject(error.problems)
 
 
-def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) -> int:
-    """Makes every part, shows the plan, and trains until the budget is spent or a signal comes.
+def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any], hosts: Hosts) -> int:
+    """Makes every part, shows the plan, and trains until the budget is spent or a signal comes, to any host.
 
     A new folder is taken back if anything fails before training has begun.
     """
@@ -91,7 +95,7 @@ def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) ->
 
     with catch_stop_signals() as stop, exhaustion_explained(), contextlib.ExitStack() as parts:
         try:
-            trainer, told = begin(config, folder=folder, env=env, parts=parts)
+            trainer, told = begin(config, folder=folder, env=env, hosts=hosts, parts=parts)
         except BaseException as error:
             folder.discard_new()
             if isinstance(error, OSError):
@@ -102,12 +106,13 @@ def train(config: Config, *, folder: RunFolder, env: str | Callable[[], Any]) ->
             for line in told:
                 progress.print(line)
             trainer.run(stop=lambda: stop.requested, progress=progress)
-        say(config, f"saved in {folder.path}; the same command continues" if stop.requested else summary(trainer))
-    return stop.exit_code
+        exit_code = next(filter(None, hosts.exchange(stop.exit_code, at="exit code")), 0)
+        say(config, f"saved in {folder.path}; the same command continues" if exit_code else summary(trainer))
+    return exit_code
 
 
 def begin(
-    config: Config, *, folder: RunFolder, env: str | Callable[[], Any], parts: contextlib.ExitStack
+    config: Config, *, folder: RunFolder, env: str | Callable[[], Any], hosts: Hosts, parts: contextlib.ExitStack
 ) -> tuple[Trainer, list[str]]:
     """A trainer that is ready to run, resumed if there is something to resume; and what there is to say about it.
 
@@ -115,11 +120,12 @@ def begin(
         config: the resolved one.
         folder: of the run; gets configuration and spaces once they are known to fit.
         env: a name, or a function that makes the environment.
+        hosts: that train the run.
         parts: closes the environment.
     """
     changes = config_changes(config, folder)
     environment_stays = not any(name.startswith("env") and not name.startswith(ADJUSTABLE) for name in changes)
-    trainer, environment = compose(config, folder=folder, env=env, parts=parts)
+    trainer, environment = compose(config, folder=folder, env=env, hosts=hosts, parts=parts)
     changes |= interface_changes(environment, config, folder)
     told = [f"changed: {name}: {change}" for name, change in changes.items()]
     resumed = trainer.resume(keep_environment=environment_stays)
@@ -127,12 +133,14 @@ def begin(
         told.append(resumed + (FRESH if config.ray.collectors else ""))
     elif config.init_from:
         told.append(trainer.inherit(config.init_from))
+    if not hosts.is_first:
+        return trainer, []
     keep(config, environment, folder)
     return trainer, told
 
 
 def compose(
-    config: Config, *, folder: RunFolder, env: str | Callable[[], Any], parts: contextlib.ExitStack
+    config: Config, *, folder: RunFolder, env: str | Callable[[], Any], hosts: Hosts, parts: contextlib.ExitStack
 ) -> tuple[Trainer, Described]:
     """Environment, networks, replay and loop of a run; prints the start-up plan on the way.
 
@@ -156,8 +164,10 @@ def compose(
     device = device_name(config)  # before the rest: without one nothing below makes sense
     warn_of_idle_gpu(config)
     cache_compilations()
-    environment, make_collector = make_environments(config, env=env, cluster=cluster, parts=parts)
-    problems = budget_problems(config, num_envs=environment.num_envs, action_repeat=environment.action_repeat)
+    environment, make_collector = make_environments(config, env=env, cluster=cluster, hosts=hosts, parts=parts)
+    problems = budget_problems(
+        config, num_envs=environment.num_envs, action_repeat=environment.action_repeat, hosts=hosts.count
+    )
     if problems:
         raise ConfigError(problems)
     definition = Definition(config, environment.observation_spec, environment.action_spec)
@@ -187,6 +197,7 @@ def compose(
         folder=folder,
         schedule=schedule,
         memory_is_short=memory_is_short,
+        hosts=hosts,
     )
     return trainer, environment
 
@@ -203,7 +214,12 @@ def join_cluster(config: Config, *, parts: contextlib.ExitStack) -> Cluster | No
 
 
 def make_environments(
-    config: Config, *, env: str | Callable[[], Any], cluster: Cluster | None, parts: contextlib.ExitStack
+    config: Config,
+    *,
+    env: str | Callable[[], Any],
+    cluster: Cluster | None,
+    hosts: Hosts,
+    parts: contextlib.ExitStack,
 ) -> tuple[Described, Callable[[Definition], Collecting]]:
     """The environments, in this process or in those of a cluster, and what makes the collector that steps them."""
     if cluster is None:
@@ -211,10 +227,11 @@ def make_environments(
         from dreamer.training.collect import Collector
         from dreamer.training.step import make_policy_step
 
-        environment = envs.make(env, seed=config.seed, settings=config.environment)
+        seed = hosts.seed(config.seed)
+        environment = envs.make(env, seed=seed, settings=config.environment)
         parts.callback(environment.close)
         return environment, lambda definition: Collector(
-            environment, definition=definition, policy_step=make_policy_step(definition), seed=config.seed
+            environment, definition=definition, policy_step=make_policy_step(definition), seed=seed
         )
     from dreamer.remote.collector import RemoteCollector
     from dreamer.remote.fleet import Fleet
@@ -224,12 +241,6 @@ def make_environments(
     return fleet.description, lambda definition: RemoteCollector(
         fleet, definition=definition, round_steps=config.ray.round
     )
-
-
-def run_directory(config: Config) -> Path:
-    """Where the run lives: `--logdir`, or `runs/<env>-<size>-<seed>`."""
-    name = re.sub(r"[^\w.-]+", "_", config.env)
-    return Path(config.logdir or f"runs/{name}-{config.size}-{config.seed}")
 
 
 def select_device(config: Config) -> None:
@@ -263,7 +274,8 @@ def device_name(config: Config) -> str:
     cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
     mesh = f"{jax.device_count()} x " if config.mesh else ""
     arranged = f", mesh {config.mesh}" if config.mesh else ""
-    return f"{mesh}{device.device_kind}{cores}, {compute_dtype(config).name}{arranged}"
+    hosts = f" on {config.hosts.count} hosts" if config.hosts.count > 1 else ""
+    return f"{mesh}{device.device_kind}{cores}{hosts}, {compute_dtype(config).name}{arranged}"
 
 
 def warn_of_idle_gpu(config: Config) -> None:

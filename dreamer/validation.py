@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ _AT_LEAST_ZERO = (
     "environment.noops",
     "environment.camera",
     "environment.max_restarts",
+    "hosts.",
     "ray.collectors",
     "log.every_seconds",
     "log.video_every",
@@ -92,7 +94,9 @@ def find_problems(config: Config) -> list[str]:
     if min(sizes) < 1:  # said above; nothing can be computed from it
         return problems
     action_repeat = config.environment.action_repeat or 1  # that of a suite is known once the environment is made
-    return problems + budget_problems(config, num_envs=config.environment.num_envs, action_repeat=action_repeat)
+    return problems + budget_problems(
+        config, num_envs=config.environment.num_envs, action_repeat=action_repeat, hosts=max(config.hosts.count, 1)
+    )
 
 
 def _range_problem(name: str, value: Any) -> str:
@@ -131,24 +135,53 @@ def _relation_problems(config: Config) -> list[str]:
         problems.append(f"--behavior.actor.min-std {actor.min_std} must not exceed max-std {actor.max_std}")
     if norm.low >= norm.high:
         problems.append(f"--behavior.return-norm.low {norm.low} must be below high {norm.high}")
-    return problems + _mesh_problems(config) + _ray_problems(config)
+    return problems + _joining_problems(config) + sharing_problems(config) + _ray_problems(config)
 
 
-def _mesh_problems(config: Config) -> list[str]:
-    """A mesh that cannot be read, or over which a batch does not divide."""
-    if not config.mesh:
-        return []
-    try:
-        data, _ = mesh_sizes(config.mesh)
-    except ValueError as error:
-        return [f"--mesh: {error}"]
-    rows = config.replay.batch_size
-    if rows % data == 0:
-        return []
-    return [
-        f"--mesh {config.mesh} splits a batch over {data} devices, and --replay.batch-size {rows} does not divide by "
-        f"{data}: {math.ceil(rows / data) * data} would"
-    ]
+def _joining_problems(config: Config) -> list[str]:
+    """Hosts that could not find each other, or would not stay in step."""
+    hosts, problems = config.hosts, []
+    if hosts.count and hosts.index >= hosts.count:
+        problems.append(f"--hosts.index {hosts.index} must be below --hosts.count {hosts.count}; the first is 0")
+    if hosts.coordinator:
+        try:
+            host_and_port(hosts.coordinator)
+        except ValueError:
+            problems.append(f"--hosts.coordinator must be HOST:PORT, not {hosts.coordinator!r}")
+    elif hosts.count > 1:
+        problems.append(
+            f"--hosts.count {hosts.count} needs --hosts.coordinator HOST:PORT, the same on all: the name of host 0 and "
+            "a free port there"
+        )
+    if hosts.count != 1 and config.ray.collectors:
+        problems.append("--ray.collectors and --hosts.count do not go together: leave one out")
+    return problems
+
+
+def sharing_problems(config: Config) -> list[str]:
+    """A mesh that cannot be read, or a batch and devices that do not divide among groups of devices and hosts."""
+    data, count, rows, problems = 1, max(config.hosts.count, 1), config.replay.batch_size, []
+    if config.mesh:
+        try:
+            data, _ = mesh_sizes(config.mesh)
+        except ValueError as error:
+            return [f"--mesh: {error}"]
+    if rows % data:
+        problems.append(
+            f"--mesh {config.mesh} splits a batch over {data} devices, and --replay.batch-size {rows} does not divide "
+            f"by {data}: {math.ceil(rows / data) * data} would"
+        )
+    if rows % count:
+        problems.append(
+            f"{count} hosts share a batch, and --replay.batch-size {rows} does not divide by {count}: "
+            f"{math.ceil(rows / count) * count} would"
+        )
+    if config.mesh and data % count:
+        problems.append(
+            f"--mesh {config.mesh} has {data} group{'s' * (data > 1)} of devices for {count} hosts; a group does not "
+            f"reach over hosts, so that data must be a multiple of {count}"
+        )
+    return problems
 
 
 def _ray_problems(config: Config) -> list[str]:
@@ -174,17 +207,19 @@ def _ray_problems(config: Config) -> list[str]:
     return problems
 
 
-def budget_problems(config: Config, *, num_envs: int, action_repeat: int) -> list[str]:
+def budget_problems(config: Config, *, num_envs: int, action_repeat: int, hosts: int = 1) -> list[str]:
     """A replay or a number of steps from which no batch can ever be drawn.
 
     Args:
         config: the whole one.
-        num_envs: environments that step together.
+        num_envs: environments that step together, of one host.
         action_repeat: environment frames per agent step.
+        hosts: that share replay and batches.
     """
     replay, problems = config.replay, []
-    shape = f"batch size {replay.batch_size} x length {replay.batch_length}, environments {num_envs}"
-    least = least_capacity(replay, num_envs=num_envs)
+    shape = f"batch size {replay.batch_size} x length {replay.batch_length}, environments {num_envs * hosts}"
+    share = dataclasses.replace(replay, batch_size=replay.batch_size // hosts)
+    least = hosts * least_capacity(share, num_envs=num_envs)
     if replay.capacity < least:
         problems.append(
             f"--replay.capacity {replay.capacity} is too small: {shape} and chunks of {replay.chunk} need at least "
@@ -194,8 +229,9 @@ def budget_problems(config: Config, *, num_envs: int, action_repeat: int) -> lis
         agent_steps = steps_to_agent_steps(config.steps, action_repeat)
     except ValueError as error:
         return [*problems, f"--steps: {error}"]
-    prefill = prefill_steps(replay, num_envs=num_envs)
-    if math.ceil(agent_steps / num_envs) * num_envs < prefill:
+    together = num_envs * hosts
+    prefill = prefill_steps(replay, num_envs=together)
+    if math.ceil(agent_steps / together) * together < prefill:
         problems.append(
             f"--steps {config.steps} are {agent_steps} agent steps and end before the first update, which needs "
             f"{prefill} of them ({shape})"

@@ -2,8 +2,9 @@
 
 Layout of `checkpoints/000000012000/`, named by the step:
 
-    arrays/         the train state, written by orbax
+    arrays/         the train state, written by orbax; arrays.npz where several hosts train
     host.npz        arrays of the host: replay index, environment state, the prefetched batch
+    hosts/1/ ...    shares of further hosts, of the same form but for the train state
     meta.json       counters, hashes, spaces, and the shape and dtype of every array above
     manifest.json   size and SHA-256 of every other file, and of itself
 
@@ -18,7 +19,6 @@ import logging
 import re
 import shutil
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,10 +28,11 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from dreamer.data.npz import open_npz, read_array
 from dreamer.training.manifest import ManifestError, fsync_directory, read_json, verify_manifest, write_manifest
+from dreamer.training.plain_arrays import read_branch, read_npz, read_tree, write_npz, write_tree
 
 FORMAT = 1
+ORBAX, PLAIN = "arrays", "arrays.npz"
 MALFORMED = (
     ArithmeticError,
     AttributeError,
@@ -78,7 +79,15 @@ class Checkpoints:
         self._verified: set[Path] = set()  # by this process: pruning need not hash gigabytes again
         self._warned: set[Path] = set()
 
-    def save(self, step: int, *, arrays: Any, host: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Path:
+    def save(
+        self,
+        step: int,
+        *,
+        arrays: Any,
+        host: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        shares: Mapping[str, Path] | None = None,
+    ) -> Path:
         """Writes a checkpoint, verifies it, then removes those that are no longer needed.
 
         Args:
@@ -86,6 +95,7 @@ class Checkpoints:
             arrays: pytree of JAX or NumPy arrays, typed PRNG keys included.
             host: NumPy arrays by name, of any numeric dtype.
             meta: whatever JSON can hold.
+            shares: folders on the same file system that move into the checkpoint, by their paths in it.
 
         Returns:
             The directory of the checkpoint.
@@ -94,10 +104,9 @@ class Checkpoints:
             CheckpointError: it could not be written (disk full, say). Earlier checkpoints are as they were.
             TypeError: something given is not an array, or not JSON.
         """
-        document = {"format": FORMAT, "meta": dict(meta), "arrays": _specs(arrays), "host": _host_dtypes(host)}
-        text = json.dumps(document, indent=1)  # before the disk is touched: a TypeError is the caller's mistake
+        text = _describe(arrays, host, meta)  # before the disk is touched: a TypeError is the caller's mistake
         try:
-            path = self._write(step, arrays, host, text)
+            path = self._write(step, arrays, host, text, shares or {})
         except Exception as error:  # orbax and tensorstore raise many kinds
             self.discard_partial()
             raise CheckpointError(
@@ -127,15 +136,18 @@ class Checkpoints:
             )
         return None
 
-    def metas(self) -> dict[Path, dict[str, Any]]:
+    def metas(self, *, share: str = "") -> dict[Path, dict[str, Any]]:
         """What was given to `save` as `meta`, by directory, of every checkpoint; one whose words are lost is left out.
 
         Nothing is verified: this is for what must be kept as long as a checkpoint might still be restored.
+
+        Args:
+            share: path of a share in the checkpoint, whose `meta` is wanted instead.
         """
         found = {}
         for path in self._newest_first():
             with suppress(OSError, ValueError, KeyError):
-                found[path] = json.loads((path / "meta.json").read_text(encoding="utf-8"))["meta"]
+                found[path] = json.loads((path / share / "meta.json").read_text(encoding="utf-8"))["meta"]
         return found
 
     def discard_partial(self) -> None:
@@ -143,14 +155,17 @@ class Checkpoints:
         for path in self.directory.glob(f"{_PARTIAL}*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def _write(self, step: int, arrays: Any, host: Mapping[str, np.ndarray], text: str) -> Path:
+    def _write(
+        self, step: int, arrays: Any, host: Mapping[str, np.ndarray], text: str, shares: Mapping[str, Path]
+    ) -> Path:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.discard_partial()
         partial = self.directory / f"{_PARTIAL}{step:012d}"
         partial.mkdir()
-        _write_arrays(partial / "arrays", arrays)
-        _write_npz(partial / "host.npz", host)
-        (partial / "meta.json").write_text(text, encoding="utf-8")
+        _write_parts(partial, arrays, host, text)
+        for name, share in shares.items():
+            (partial / name).parent.mkdir(exist_ok=True)
+            share.rename(partial / name)
         write_manifest(partial)
         path = self._free_name(step)
         partial.rename(path)
@@ -210,7 +225,23 @@ def read_meta(path: str | Path) -> dict[str, Any]:
     return _read_document(Path(path))["meta"]
 
 
-def restore(path: str | Path, *, abstract_arrays: Any) -> Restored:
+def write_share(path: Path, *, arrays: Any, host: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+    """Writes, in the place of an older one, a folder that `restore` reads, as it will once it is part of a checkpoint.
+
+    Raises:
+        CheckpointError: it could not be written.
+    """
+    text = _describe(arrays, host, meta)
+    shutil.rmtree(path, ignore_errors=True)
+    try:
+        path.mkdir(parents=True)
+        _write_parts(path, arrays, host, text)
+        write_manifest(path)
+    except Exception as error:
+        raise CheckpointError(f"{path} not written: {_first_line(error)}; check the free disk space.") from error
+
+
+def restore(path: str | Path, *, abstract_arrays: Any, with_host: bool = True) -> Restored:
     """Reads a checkpoint after verifying every byte of it.
 
     Args:
@@ -218,6 +249,7 @@ def restore(path: str | Path, *, abstract_arrays: Any) -> Restored:
         abstract_arrays: pytree of the saved structure. A leaf is an array or a `jax.ShapeDtypeStruct`, whose sharding
             (by default the first device) the result gets; a NumPy array, which comes back as one; or `...`, which is
             not read and comes back as it is.
+        with_host: also read the arrays of the host, which may be gigabytes.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or its arrays differ from `abstract_arrays`; a short list says how.
@@ -226,9 +258,8 @@ def restore(path: str | Path, *, abstract_arrays: Any) -> Restored:
     document = _read_document(path)
     _check_specs(document["arrays"], abstract_arrays, path)
     try:
-        with _silent_log():
-            arrays = ocp.load(str(path / "arrays"), jax.tree.map(_target, abstract_arrays))
-        host = _read_npz(path / "host.npz", document["host"])
+        arrays = _load(path, jax.tree.map(_target, abstract_arrays))
+        host = read_npz(path / "host.npz", document["host"]) if with_host else {}
     except Exception as error:
         raise CheckpointError(f"Checkpoint {path} cannot be read: {_first_line(error)}.") from error
     _check_specs(document["arrays"], arrays, path)  # JAX makes int64 int32 without a word
@@ -251,16 +282,9 @@ def read_part(path: str | Path, *, below: Sequence[str]) -> dict[str, jax.Array]
     path = Path(path).absolute()
     _read_document(path)
     try:
-        with _silent_log():
-            stored = ocp.metadata(str(path / "arrays")).metadata
-            wanted = jax.tree_util.tree_map_with_path(
-                lambda keys, leaf: _target(leaf) if _keys(keys)[: len(below)] == list(below) else ..., stored
-            )
-            arrays = ocp.load(str(path / "arrays"), wanted)
+        found = _load_part(path, list(below))
     except Exception as error:
         raise CheckpointError(f"Checkpoint {path} cannot be read: {_first_line(error)}.") from error
-    leaves = jax.tree_util.tree_leaves_with_path(arrays)
-    found = {"/".join(_keys(keys)[len(below) :]): leaf for keys, leaf in leaves if leaf is not ...}
     if not found:
         raise CheckpointError(f"Checkpoint {path} holds nothing below {'/'.join(below)}; is it a run's?")
     return found
@@ -336,15 +360,54 @@ def _target(leaf: Any) -> Any:
     """Orbax asks for shardings; without one it would trust those of the machine that wrote the checkpoint."""
     if leaf is ... or isinstance(leaf, np.ndarray):
         return leaf
-    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _write_arrays(path: Path, arrays: Any) -> None:
+def _describe(arrays: Any, host: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> str:
+    document = {"format": FORMAT, "meta": dict(meta), "arrays": _specs(arrays), "host": _host_dtypes(host)}
+    return json.dumps(document, indent=1)
+
+
+def _write_parts(folder: Path, arrays: Any, host: Mapping[str, np.ndarray], text: str) -> None:
+    if jax.process_count() == 1:
+        with _orbax():
+            ocp.save(str(folder / ORBAX), arrays)
+    else:
+        write_tree(folder / PLAIN, arrays)
+    write_npz(folder / "host.npz", host)
+    (folder / "meta.json").write_text(text, encoding="utf-8")
+
+
+def _load(path: Path, wanted: Any) -> Any:
+    if (path / PLAIN).is_file():
+        return read_tree(path / PLAIN, wanted)
+    with _orbax():
+        return ocp.load(str(path / ORBAX), wanted)
+
+
+def _load_part(path: Path, below: list[str]) -> dict[str, jax.Array]:
+    if (path / PLAIN).is_file():
+        arrays = read_branch(path / PLAIN, below)
+        return {name: jax.device_put(array, jax.local_devices()[0]) for name, array in arrays.items()}
+    with _orbax():
+        stored = ocp.metadata(str(path / ORBAX)).metadata
+        wanted = jax.tree_util.tree_map_with_path(
+            lambda keys, leaf: _target(leaf) if _keys(keys)[: len(below)] == below else ..., stored
+        )
+        leaves = jax.tree_util.tree_leaves_with_path(ocp.load(str(path / ORBAX), wanted))
+    return {"/".join(_keys(keys)[len(below) :]): leaf for keys, leaf in leaves if leaf is not ...}
+
+
+@contextmanager
+def _orbax() -> Iterator[None]:
     context = ocp.Context()
     context.array.saving.use_compression = False  # weights compress by a tenth and saving takes thrice as long
+    if jax.process_count() > 1:  # this one reads by itself
+        context.multiprocessing.primary_host = jax.process_index()
+        context.multiprocessing.active_processes = {jax.process_index()}
     with context, _silent_log():
-        ocp.save(str(path), arrays)
+        yield
 
 
 @contextmanager
@@ -364,24 +427,6 @@ def _host_dtypes(host: Mapping[str, np.ndarray]) -> dict[str, str]:
         if not isinstance(array, np.ndarray) or array.dtype.hasobject:
             raise TypeError(f"host[{name!r}] must be a NumPy array of numbers, not {type(array).__name__} of objects.")
     return {name: array.dtype.name for name, array in host.items()}
-
-
-def _write_npz(path: Path, host: Mapping[str, np.ndarray]) -> None:
-    """Like `np.savez`, whose keyword arguments forbid names such as "file"."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in host.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def _read_npz(path: Path, dtypes: Mapping[str, str]) -> dict[str, np.ndarray]:
-    with open_npz(path) as archive:
-        return {name: _as_dtype(read_array(archive, name), dtype) for name, dtype in dtypes.items()}
-
-
-def _as_dtype(array: np.ndarray, name: str) -> np.ndarray:
-    """The `.npy` format knows no bfloat16 and returns raw bytes; JAX taught NumPy the name."""
-    return array.view(np.dtype(name)) if array.dtype.kind == "V" else array
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,14 @@ class Program:
 
     Args:
         function: what `jax.jit` returned.
+        compiled: called once, between compiling and running: where several hosts wait for each other.
 
     Attributes:
         device_bytes: what it occupies on one device while it runs, as far as XLA plans it; None before it is compiled.
     """
 
-    def __init__(self, function: Any) -> None:
-        self._function = function
+    def __init__(self, function: Any, *, compiled: Callable[[], object] = lambda: None) -> None:
+        self._function, self._tell = function, compiled
         self._compiled: Any = None
         self.device_bytes: int | None = None
 
@@ -58,6 +60,7 @@ class Program:
         if self._compiled is None:
             self._compiled = self._function.lower(*arguments).compile()
             self.device_bytes = _device_bytes(self._compiled)
+            self._tell()
 
     def __call__(self, *arguments: Any) -> Any:
         """Runs it; the first call compiles it.

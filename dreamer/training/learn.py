@@ -44,19 +44,32 @@ class Learner:
     The latents of an update return to replay after the next one has been started, so that the device never waits for
     the host. That order, not timing, decides what replay holds; the latents under way are part of a checkpoint.
 
+    Args:
+        state: the first.
+        train_step: the update.
+        stream: of batches; gets the latents.
+        max_skipped: updates in a row.
+        here: gives what this host holds of arrays over several, see `Placement.here`.
+
     Attributes:
         state: the train state.
         updates: made so far.
         metrics: of the last update, on the device.
-        batch: of the last update, on the device.
+        batch: of the last update, on the device, as far as this host holds it.
         skipped: updates since the start of this process whose loss, gradient or new parameters were not finite.
     """
 
     def __init__(
-        self, state: TrainState, *, train_step: Callable[..., Any], stream: ReplayStream[Batch], max_skipped: int
+        self,
+        state: TrainState,
+        *,
+        train_step: Callable[..., Any],
+        stream: ReplayStream[Batch],
+        max_skipped: int,
+        here: Callable[[Any], Any] = lambda tree: tree,
     ) -> None:
         self.state, self.updates, self.skipped = state, 0, 0
-        self._max_skipped = max_skipped
+        self._max_skipped, self._here = max_skipped, here
         self.metrics: dict[str, jax.Array] = {}
         self.batch: Batch | None = None
         self._train_step, self._stream = train_step, stream
@@ -68,8 +81,9 @@ class Learner:
         Raises:
             NonFiniteError: as many updates in a row as are allowed have been skipped.
         """
-        self.batch, positions = self._stream.take()
-        self.state, latent, self.metrics = self._train_step(self.state, self.batch)
+        batch, positions = self._stream.take()
+        self.state, latent, self.metrics = self._train_step(self.state, batch)
+        self.batch, latent = self._here((batch, latent))
         self._hand_back()
         self._refreshed = Refreshed(positions, latent, self.metrics["skipped"], self.batch)
         self.updates += 1

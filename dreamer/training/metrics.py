@@ -176,6 +176,29 @@ class MetricsLogger:
         return 0.0
 
 
+class SilentLogger(MetricsLogger):
+    """Of a host that writes nothing down, since the first one does. What it is given, however, may still fail."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self._warned: set[str] = set()
+
+    def scalars(self, counters: Counters, values: Mapping[str, SupportsFloat]) -> None:
+        """Nothing."""
+
+    def episode(self, counters: Counters, *, score: float, length: int) -> None:
+        """Nothing."""
+
+    def video(self, counters: Counters, tag: str, frames: np.ndarray, *, fps: int = 10) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _purge(metrics: Path, episodes: Path, events: list[Path], *, resume_at: Counters | None) -> None:
     if resume_at is None:
         for path in [metrics, episodes, *events]:

@@ -44,10 +44,12 @@ class OpenLoopVideos:
         if self._images and self._every and self._next <= last_update:
             self._program.compile(params, batch, np.uint32(updates))
 
-    def record_if_due(self, params: Params, batch: Batch | None, *, counters: Counters, log: MetricsLogger) -> None:
+    def due(self, updates: int) -> bool:
+        """Whether one is to be recorded after so many updates."""
+        return bool(self._every) and updates >= self._next
+
+    def record(self, params: Params, batch: Batch | None, *, counters: Counters, log: MetricsLogger) -> None:
         """Records the last batch. A failure is counted, and no video is worth a run."""
-        if not self._every or counters.updates < self._next:
-            return
         self.start_at(counters.updates)
         if self._images and batch is not None:
             with log.tolerate("videos"):  # compiling, memory, disk

@@ -15,6 +15,7 @@ from dreamer.training.run_lock import RunLock
 _MARKER = "run.json"
 _LOCK = "run.lock"
 _PARTIAL = "run.partial"
+_HOST = "host-"  # and its number: what another host than the first has for itself
 
 
 class RunFolderError(RuntimeError):
@@ -29,7 +30,7 @@ class RunFolder:
         config.yaml      the resolved configuration
         spaces.json      the environment's spaces
         checkpoints/     see `checkpoint`
-        replay/          chunks of experience
+        replay/          chunks of experience; those of further hosts in host-1/ and so on
         metrics.jsonl    see `metrics`; beside it episodes.csv and TensorBoard's event files
         videos/
 
@@ -113,6 +114,8 @@ class RunFolder:
             return
         with contextlib.suppress(OSError):  # chunks of experience, or something else, lie there
             if self.replay.exists():
+                for share in self.replay.glob(f"{_HOST}*"):
+                    share.rmdir()
                 self.replay.rmdir()
             for path in (self.config, self.interface, self.path / _MARKER, self.path / _LOCK):
                 path.unlink(missing_ok=True)
@@ -129,6 +132,45 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class SharedRunFolder(RunFolder):
+    """The same folder for another host than the first, which holds the lock and writes everything but replay.
+
+    Args:
+        path: the folder.
+        run_id: as the first host sees it.
+        host: number of this one.
+
+    Raises:
+        RunFolderError: this host sees another folder there, or none.
+    """
+
+    def __init__(self, path: str | Path, *, run_id: str, host: int) -> None:
+        self.path, self.is_new, self._host = Path(path).absolute(), False, f"{_HOST}{host}"
+        found = read_run_id(self.path) if (self.path / _MARKER).exists() else "not there"
+        if found != run_id:
+            raise RunFolderError(
+                f"host {host} does not see the folder of host 0: run {run_id} there, {found} here in {self.path}. "
+                "All hosts need the same --logdir, on a file system that they share."
+            )
+        self.run_id = run_id
+
+    @property
+    def replay(self) -> Path:
+        """The folder of this host's replay chunks."""
+        return self.path / "replay" / self._host
+
+    @property
+    def refused_batch(self) -> Path:
+        """The same as that of the first host, for this one's rows."""
+        return self.path / f"nonfinite_batch_{self._host}.npz"
+
+    def discard_new(self) -> None:
+        """Leaves that to the first host."""
+
+    def close(self) -> None:
+        """Nothing is locked."""
 
 
 def read_run_id(path: str | Path) -> str:

@@ -12,12 +12,14 @@ from dreamer.config import Config
 from dreamer.data.prefetch import ReplayStream
 from dreamer.data.ratio import TrainRatio
 from dreamer.data.storage import ReplayState, RestoreReport
-from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, Restored, restore
+from dreamer.training.checkpoint import MALFORMED, CheckpointError, Restored
 from dreamer.training.collect import ENVIRONMENT, Collecting
 from dreamer.training.counters import Counters
+from dreamer.training.hosts import Hosts
 from dreamer.training.learn import Learner
 from dreamer.training.mesh import Placement
 from dreamer.training.run_folder import RunFolder
+from dreamer.training.shared_checkpoints import SharedCheckpoints
 from dreamer.training.state import Definition
 from dreamer.types import Batch
 
@@ -46,14 +48,21 @@ class Resumed(NamedTuple):
 
 
 class Snapshots:
-    """Saves the parts of a run together, and sets them back together."""
+    """Saves the parts of a run together, and sets them back together. All hosts of a run make the same calls."""
 
     def __init__(
-        self, config: Config, *, definition: Definition, folder: RunFolder, placement: Placement, parts: Parts
+        self,
+        config: Config,
+        *,
+        definition: Definition,
+        folder: RunFolder,
+        placement: Placement,
+        parts: Parts,
+        hosts: Hosts,
     ) -> None:
         self._config, self._definition, self._folder = config, definition, folder
-        self._placement, self._parts = placement, parts
-        self._checkpoints = Checkpoints(folder.checkpoints, keep=config.checkpoint.keep)
+        self._placement, self._parts, self._hosts = placement, parts, hosts
+        self._checkpoints = SharedCheckpoints(folder.checkpoints, keep=config.checkpoint.keep, hosts=hosts)
         self._manifests: dict[str, dict[str, Any]] = {}  # replay manifests of the kept checkpoints, by directory
 
     def save(self, counters: Counters, *, last_score: float | None) -> None:
@@ -63,13 +72,8 @@ class Snapshots:
             CheckpointError: it could not be written; earlier ones are intact.
         """
         stream, collector, learner, ratio = self._parts
-        try:
-            replay = stream.state()
-        except OSError as error:
-            raise CheckpointError(
-                f"Replay not written to {self._folder.replay}: {error}. "
-                "Earlier checkpoints are untouched; check the free disk space."
-            ) from error
+        with self._hosts.all_or_none(CheckpointError):
+            replay = self._replay_state()
         host = {REPLAY + name: array for name, array in replay.arrays.items()}
         host |= collector.state() | learner.saved_arrays()
         meta = {
@@ -79,7 +83,7 @@ class Snapshots:
             "replay": replay.manifest,
             "last_score": last_score,
         }
-        arrays = {"train": learner.state, "carry": collector.carry}
+        arrays = {"train": self._placement.here(learner.state), "carry": collector.carry}
         path = self._checkpoints.save(counters.agent_steps, arrays=arrays, host=host, meta=meta)
         self._manifests[str(path)] = replay.manifest
         self._manifests = {name: manifest for name, manifest in self._manifests.items() if Path(name).exists()}
@@ -97,7 +101,6 @@ class Snapshots:
                 lost.
             RunFolderError: the checkpoint is another run's.
         """
-        self._checkpoints.discard_partial()
         path = self._checkpoints.latest()
         if path is None:
             return None
@@ -108,11 +111,12 @@ class Snapshots:
 
     def _resume_from(self, path: Path, *, keep_environment: bool) -> Resumed:
         metas = self._checkpoints.metas()
-        self._folder.require_owner(metas[path]["run_id"], source=str(path))
+        if path in metas:  # where this host has no share, `restore` says so
+            self._folder.require_owner(metas[path]["run_id"], source=str(path))
         current = self._parts.collector.carry
         carry = current if keep_environment else jax.tree.map(lambda _: ..., current)
         abstract = {"train": self._placement.abstract(self._definition.abstract()), "carry": carry}
-        restored = restore(path, abstract_arrays=abstract)
+        restored = self._checkpoints.restore(path, abstract_arrays=abstract)
         if not keep_environment:
             host = {name: array for name, array in restored.host.items() if not name.startswith(ENVIRONMENT)}
             restored = restored._replace(host=host)
@@ -129,10 +133,19 @@ class Snapshots:
         except ValueError as error:  # other fields, environments or chunks
             raise CheckpointError(str(error)) from error
         self._require_enough(report)
-        learner.restore(restored.arrays["train"], host)
+        learner.restore(self._placement.spread(restored.arrays["train"]), host)
         collector.restore(host, restored.arrays["carry"])
         ratio.restore(meta["ratio"])
         return Resumed(Counters(**meta["counters"]), meta["last_score"], report.describe())
+
+    def _replay_state(self) -> ReplayState:
+        try:
+            return self._parts.stream.state()
+        except OSError as error:
+            raise CheckpointError(
+                f"Replay not written to {self._folder.replay}: {error}. "
+                "Earlier checkpoints are untouched; check the free disk space."
+            ) from error
 
     def _require_enough(self, report: RestoreReport) -> None:
         """Stops before training goes on with a replay of which too much is gone."""

@@ -19,10 +19,12 @@ from dreamer.training.collect import Collecting, NonFiniteActionError
 from dreamer.training.compilation import Program
 from dreamer.training.counters import Counters
 from dreamer.training.device_memory import device_limit, explained
+from dreamer.training.hosts import Hosts, Round
 from dreamer.training.init_from import inherit
 from dreamer.training.learn import Learner, NonFiniteError
+from dreamer.training.line import HostLostError
 from dreamer.training.mesh import Placement
-from dreamer.training.metrics import MetricsLogger
+from dreamer.training.metrics import MetricsLogger, SilentLogger
 from dreamer.training.open_loop_videos import OpenLoopVideos
 from dreamer.training.progress import Progress
 from dreamer.training.run_folder import RunFolder
@@ -62,10 +64,12 @@ class Trainer:
         folder: RunFolder,
         schedule: Schedule,
         memory_is_short: Callable[[], bool],
+        hosts: Hosts,
     ) -> None:
         self._config, self._collector, self._definition = config, collector, definition
-        self._folder, self._schedule = folder, schedule
+        self._folder, self._schedule, self._hosts = folder, schedule, hosts
         rssm, replay = config.world.rssm, config.replay
+        self._share = hosts.share(replay)
         layout = StepLayout(
             definition.observation_spec,
             action=action_width(definition.action_spec),
@@ -75,8 +79,8 @@ class Trainer:
         store = Replay(
             layout,
             num_envs=collector.num_envs,
-            config=replay,
-            seed=config.seed,
+            config=self._share,
+            seed=hosts.seed(config.seed),
             directory=folder.replay,
             memory_is_short=memory_is_short,
         )
@@ -84,12 +88,16 @@ class Trainer:
         self._stream: ReplayStream[Batch] = ReplayStream(store, to_device=self._placement.put_batch)
         self._ratio = TrainRatio(config.train_ratio, batch_steps=replay.batch_size * replay.batch_length)
         abstract = definition.abstract()
-        self._train_step = Program(make_train_step(definition, self._placement.results(abstract)))
+        self._train_step = Program(
+            make_train_step(definition, self._placement.results(abstract)),
+            compiled=lambda: self._hosts.exchange(None, at="compiled"),
+        )
         self._learner = Learner(
             definition.init(config.seed, self._placement.state(abstract)),
             train_step=self._train_step,
             stream=self._stream,
             max_skipped=config.optimizer.max_skipped,
+            here=self._placement.here,
         )
         self._acting = self._placement.on_one_device(self._learner.state.params)
         self._snapshots = Snapshots(
@@ -98,12 +106,14 @@ class Trainer:
             folder=folder,
             placement=self._placement,
             parts=Parts(self._stream, collector, self._learner, self._ratio),
+            hosts=hosts,
         )
         self._videos = OpenLoopVideos(definition, folder=folder.videos, every=config.log.video_every)
         self._log: MetricsLogger | None = None
         self._saving = Saving(config.checkpoint)
         self._told_skipped, self._told_short = 0, False
         self._episode_ended = False  # since the last report
+        self._round = Round()  # what all hosts agreed on last
         self.counters, self.last_score = Counters(), None
 
     @property
@@ -125,22 +135,18 @@ class Trainer:
             self._stream.close()
             return
         resumed_at = self.counters if self.counters.agent_steps else None
-        self._log = MetricsLogger(
-            self._folder.path,
-            env=self._config.env,
-            seed=self._config.seed,
-            resume_at=resumed_at,
-            open_mirror=self._open_wandb if self._config.log.wandb else None,
-        )
+        self._log = self._open_log(resumed_at)
+        stop_here, stop = stop, stop if self._hosts.alone else lambda: self._round.stop
         stall = StallReport()
         logged = time.monotonic()
         progress.phase("compiling")
         try:
             if resumed_at is not None:
+                self._round = self._hosts.agree(Round(ready=self._stream.ready))
                 self._learn(progress, stop=stop)
             while self.counters.agent_steps < self._schedule.total_steps and not stop():
                 stall.alive()
-                self._act(progress, stop=stop)
+                self._act(progress, stop=stop_here)
                 self._learn(progress, stop=stop)
                 now = time.monotonic()
                 if now - logged >= self._config.log.every_seconds:
@@ -148,7 +154,7 @@ class Trainer:
                     self._report()
                     self._warn_of_skipped(progress)
                     self._warn_of_memory(progress)
-                if self._saving.due and (error := self._try_to_save(progress)):
+                if self._round.save and (error := self._try_to_save(progress)):
                     self._saving.require_hope(error)
             self._report()
             progress.phase("saving")
@@ -158,7 +164,9 @@ class Trainer:
             self._keep_refused(error)
             raise
         except jax.errors.JaxRuntimeError as error:
-            self._try_to_save(progress)
+            self._hosts.require_all()
+            if self._hosts.alone:  # the others cannot know that it is time to save
+                self._try_to_save(progress)
             raise explained(error, needed=self._train_step.device_bytes) from error
         finally:
             stall.close()
@@ -202,7 +210,8 @@ class Trainer:
         Raises:
             CheckpointError: `source` has no sound checkpoint, or nothing of it fits.
         """
-        self._learner.state, told = inherit(self._learner.state, source)
+        state, told = inherit(self._placement.here(self._learner.state), source)
+        self._learner.state = self._placement.spread(state)
         self._acting = self._placement.on_one_device(self._learner.state.params)
         return told
 
@@ -211,23 +220,30 @@ class Trainer:
             episodes = self._collector.step(
                 self._acting, self._stream, meanwhile=lambda: self._work_ahead(progress, stop=stop)
             )
-        except NonFiniteActionError:  # nothing to be kept
+        except (NonFiniteActionError, jax.errors.JaxRuntimeError):  # nothing to be kept; `run` explains the other
             raise
         except Exception:  # the environment's; what was learned until here is worth keeping
+            self._hosts.agree(Round(failed=True))
             self._try_to_save(progress)
             raise
-        steps = self.counters.agent_steps + self._collector.num_envs
+        self._round = self._hosts.agree(Round(episodes, self._stream.ready, self._saving.due, stop()))
+        if self._round.failed:
+            self._try_to_save(progress)
+            raise HostLostError("the environments of another host have failed; what was learned until then is saved.")
+        if self._round.stop and self._hosts.is_first and not stop():
+            progress.print("stopping: another host was told to; saves when the running update is done")
+        steps = self.counters.agent_steps + self._hosts.count * self._collector.num_envs
         self.counters = Counters(steps, steps * self._schedule.action_repeat, self._learner.updates)
-        for episode in episodes:  # counters first: a row must not look older than a checkpoint that does not know it
+        for episode in self._round.episodes:  # after the counters: no row looks older than a checkpoint without it
             self.last_score, self._episode_ended = episode.score, True
             assert self._log is not None
             self._log.episode(self.counters, score=episode.score, length=episode.length)
         progress.update(self.counters, score=self.last_score)
-        if not self._stream.ready:
+        if not self._round.ready:
             progress.phase("prefill")
 
     def _learn(self, progress: Progress, *, stop: Callable[[], bool]) -> None:
-        if not self._stream.ready:
+        if not self._round.ready:
             self._ratio.pass_over(self.counters.agent_steps)  # a replay that lost much refills without a burst after
             return
         updates = self._ratio.updates_due(self.counters.agent_steps)
@@ -240,10 +256,10 @@ class Trainer:
             self._acting = self._placement.on_one_device(self._learner.state.params)
         if self._learner.metrics:
             progress.phase("training")
-        if not stop():
+        if not stop() and self._videos.due(self.counters.updates):
             assert self._log is not None
-            batch = self._learner.batch
-            self._videos.record_if_due(self._learner.state.params, batch, counters=self.counters, log=self._log)
+            params = self._placement.here(self._learner.state.params)
+            self._videos.record(params, self._learner.batch, counters=self.counters, log=self._log)
 
     def _update(self, progress: Progress) -> None:
         is_first = not self._learner.metrics
@@ -256,8 +272,11 @@ class Trainer:
         progress.update(self.counters)
 
     def _work_ahead(self, progress: Progress, *, stop: Callable[[], bool]) -> bool:
-        """An environment hangs: makes an update that would be due soon after. False: do not wait for it."""
-        if self._stream.ready and not stop() and self._ratio.make_ahead(max_steps=AHEAD_STEPS):
+        """An environment hangs: makes an update that would be due soon after. False: do not wait for it.
+
+        With several hosts it makes none: the others do not know, and wait for it after this step.
+        """
+        if self._hosts.alone and self._stream.ready and not stop() and self._ratio.make_ahead(max_steps=AHEAD_STEPS):
             self._update(progress)
             self._acting = self._placement.on_one_device(self._learner.state.params)
         progress.phase("waiting for the environment")
@@ -286,11 +305,11 @@ class Trainer:
 
     def _warn_of_memory(self, progress: Progress) -> None:
         """Once, where replay had to give up steps."""
-        if self._stream.capacity < self._config.replay.capacity and not self._told_short:
+        if self._stream.capacity < self._share.capacity and not self._told_short:
             self._told_short = True
             progress.print(
                 f"WARNING: memory is nearly used up: replay drops its oldest steps beyond {self._stream.capacity:,} "
-                f"(--replay.capacity {self._config.replay.capacity:,}); training goes on"
+                f"(--replay.capacity {self._share.capacity:,}); training goes on"
             )
 
     def _report(self) -> None:
@@ -306,6 +325,17 @@ class Trainer:
         metrics |= self._saving.scalars() | {"log/failures": self._log.failures}
         self._log.scalars(self.counters, metrics)
 
+    def _open_log(self, resumed_at: Counters | None) -> MetricsLogger:
+        if not self._hosts.is_first:
+            return SilentLogger()
+        return MetricsLogger(
+            self._folder.path,
+            env=self._config.env,
+            seed=self._config.seed,
+            resume_at=resumed_at,
+            open_mirror=self._open_wandb if self._config.log.wandb else None,
+        )
+
     def _open_wandb(self) -> WandbLog:
         return WandbLog(self._folder.path, run_id=self._folder.run_id, config=self._config)
 
@@ -318,7 +348,7 @@ class Trainer:
         updates, batch = self._learner.updates, self._learner.batch
         assert batch is not None
         self._videos.compile_ahead(
-            self._learner.state.params,
+            self._placement.here(self._learner.state.params),
             batch,
             updates=updates,
             last_update=updates + left / self._ratio.agent_steps_per_update,
