@@ -85,7 +85,8 @@ class Placement:
         """A whole copy on the first device of this process: what acts takes the parameters from there."""
         if self.mesh is None:
             return tree
-        return jax.tree.map(lambda leaf: leaf.addressable_data(0), self._gather(self.here(tree)))
+        whole = self._gather(self.here(tree)) if self.mesh.shape["model"] > 1 else tree
+        return jax.tree.map(lambda leaf: leaf.addressable_data(0), whole)
 
     def here(self, tree: Tree) -> Tree:
         """What this host holds of arrays over all of them: the whole train state, its own rows of a batch."""

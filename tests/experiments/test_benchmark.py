@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -108,22 +109,29 @@ def test_the_table_orders_models_by_their_size():
 
 @pytest.mark.slow
 def test_command(tmp_path: Path):
-    """Every part in miniature: the tables are printed and the file holds every figure that they name."""
-    command = [sys.executable, "-m", "experiments.benchmark", "proprio-1m", "atari100k-12m", "--miniature", "--scaling"]
-    command += ["--updates", "5", "--seconds", "1", "--loop", "2", "--policy-steps", "40", "--long-run", "20"]
-    done = subprocess.run(
-        [*command, "--out", str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+    """Every part in miniature: the figures are printed, and the file holds all that are named."""
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.benchmark",
+        "proprio-1m",
+        "--miniature",
+        "--scaling",
+        "--updates",
+        "5",
+    ]
+    command += ["--seconds", "1", "--loop", "2", "--policy-steps", "40", "--long-run", "20", "--out", str(tmp_path)]
+    environment = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "True"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for name in ("proprio-1m", "atari100k-12m"):
-        result = json.loads((tmp_path / f"{name}.json").read_text())
-        assert 0 < result["share_of_floor"] < 1.5
-        for policy in result["policy"].values():
-            assert policy["p50_ms"] <= policy["p95_ms"] <= policy["p99_ms"]
-            assert policy["overhead_p50_ms"] > 0
-        assert result["scaling"]["environments"].keys() == {"1", "4", "16"}
-        assert (result["long_run"]["early_update"], result["long_run"]["last_update"]) == (10, 20)
-        assert 0 < result["replay"]["wait_share"] < 1
+    result = json.loads((tmp_path / "proprio-1m.json").read_text())
+    assert 0 < result["share_of_floor"] < 1.5
+    for policy in result["policy"].values():
+        assert policy["p50_ms"] <= policy["p95_ms"] <= policy["p99_ms"]
+        assert policy["overhead_p50_ms"] > 0
+    assert result["scaling"]["environments"].keys() == {"1", "4", "16"}
+    assert (result["long_run"]["early_update"], result["long_run"]["last_update"]) == (10, 20)
+    assert 0 < result["replay"]["wait_share"] < 1
     for words in ("floor", "policy, 16 envs", "end to end", "stored step", "16 envs:", "length 128", "update 20:"):
         assert words in done.stdout
 

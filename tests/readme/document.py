@@ -24,7 +24,7 @@ def commands(program: str) -> list[list[str]]:
 
 def flags() -> set[str]:
     """Every `--flag` that is not another program's."""
-    others = re.compile(r"tensorboard --logdir \S+|ray start .*")
+    others = re.compile(r"tensorboard --logdir \S+|ray start .*|--times 10")
     return set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", others.sub("", TEXT)))
 
 
