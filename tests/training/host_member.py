@@ -1,6 +1,7 @@
-"""One of two hosts without a training: `python -m tests.training.host_member INDEX COORDINATOR FOLDER`.
+"""One of two hosts without a training: `python -m tests.training.host_member INDEX FOLDER [COORDINATOR]`.
 
-It joins, spreads a state over the devices of both, saves it together, loads it again, and then host 1 fails.
+Without a coordinator JAX has to find the other, as under Slurm. It joins, spreads a state over the devices of both,
+saves it together, loads it again, and then host 1 fails.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from dreamer.training.shared_checkpoints import SharedCheckpoints
 SHAPES = {"large": (128, 64), "small": (3,)}
 
 
-def main(index: int, coordinator: str, folder: Path) -> int:
-    with join(HostsConfig(count=2, index=index, coordinator=coordinator)) as hosts:
+def main(index: int, folder: Path, coordinator: str = "") -> int:
+    found = HostsConfig(count=2, index=index, coordinator=coordinator) if coordinator else HostsConfig(count=0)
+    with join(found) as hosts:
         assert (hosts.count, hosts.index) == (2, index)
         agrees(hosts)
         try:
@@ -86,7 +88,7 @@ def saves(hosts: Hosts, folder: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        code = main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+        code = main(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
     except (HostLostError, ValueError):
         code = FAULT
     sys.exit(code)

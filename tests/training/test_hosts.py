@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -90,15 +91,14 @@ def test_a_checkpoint_of_two_hosts_is_not_continued_by_one(tmp_path):
         shared.restore(path, abstract_arrays={})
 
 
-def test_two_hosts_agree_save_load_and_end_together(tmp_path):
-    """Two real processes with two devices each. Host 1 fails in the end, and host 0 does not wait for it."""
-    variables = {"PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+def run_two(folder: Path, *arguments: str, variables: Callable[[int], dict[str, str]] = lambda index: {}):
+    """Exit codes, outputs and errors of two members."""
+    common = {"PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     command = [sys.executable, "-m", "tests.training.host_member"]
-    address = free_address()
     members = [
         subprocess.Popen(
-            [*command, str(index), address, str(tmp_path)],
-            env=os.environ | variables,
+            [*command, str(index), str(folder), *arguments],
+            env=os.environ | common | variables(index),
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -111,10 +111,30 @@ def test_two_hosts_agree_save_load_and_end_together(tmp_path):
     finally:
         for member in members:
             member.kill()
-    assert [member.returncode for member in members] == [1, 1], said
-    outputs = [output for output, _ in said]
-    assert all("refused: The train state of hosts [1] is not that of host 0" in output for output in outputs), said
+    return [member.returncode for member in members], [output for output, _ in said], [error for _, error in said]
+
+
+def test_two_hosts_agree_save_load_and_end_together(tmp_path):
+    """Two real processes with two devices each. Host 1 fails in the end, and host 0 does not wait for it."""
+    codes, outputs, errors = run_two(tmp_path, free_address())
+    assert codes == [1, 1], errors
+    assert all("refused: The train state of hosts [1] is not that of host 0" in output for output in outputs), errors
     assert "lost: host 1 on" in outputs[0]
     assert "ended: the simulator has no licence" in outputs[0]
-    assert not any("Check failure stack trace" in error for _, error in said)
+    assert not any("Check failure stack trace" in error for error in errors)
     assert [path.name for path in Checkpoints(tmp_path / "checkpoints").metas()] == ["000000000012"]
+
+
+@pytest.mark.slow
+def test_hosts_find_each_other_in_a_simulated_slurm(tmp_path):
+    """The variables that Slurm gives to each task, on one node."""
+
+    def slurm(index: int) -> dict[str, str]:
+        names = ("JOB_ID", "STEP_NODELIST", "NTASKS", "PROCID", "LOCALID")
+        values = (str(os.getpid()), "localhost", "2", str(index), str(index))
+        return {f"SLURM_{name}": value for name, value in zip(names, values, strict=True)}
+
+    codes, outputs, errors = run_two(tmp_path, variables=slurm)
+    assert codes == [1, 1], errors
+    assert "lost: host 1 on" in outputs[0]
+    assert all("this host joins the others, as Slurm" in error for error in errors)
