@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dreamer.training import snapshots
+from dreamer.training import shared_checkpoints
 from dreamer.training.checkpoint import Checkpoints, Restored
 
 
@@ -44,7 +44,7 @@ def main() -> int:
             os.fsync(file.fileno())
 
     note("start", 0, "-")
-    original_save, original_restore = Checkpoints.save, snapshots.restore
+    original_save, original_restore = Checkpoints.save, shared_checkpoints.restore
 
     def save(self: Checkpoints, step: int, **content: Any) -> Path:
         note("save", step, digest(content["arrays"], content["host"], content["meta"]))
@@ -55,7 +55,7 @@ def main() -> int:
         note("restore", restored.meta["counters"]["agent_steps"], digest(*restored))
         return restored
 
-    Checkpoints.save, snapshots.restore = save, restore
+    Checkpoints.save, shared_checkpoints.restore = save, restore
     from dreamer.train import main as train
 
     return train(sys.argv[2:])
