@@ -25,12 +25,13 @@ ONE_PROCESS = """
 import contextlib, sys
 from pathlib import Path
 from dreamer.train import begin
+from dreamer.training.hosts import Hosts
 from dreamer.training.run_folder import RunFolder
 from dreamer.validation import resolve
 
 config = resolve({"env": "CartPole-v1", "preset": "debug"})
 with RunFolder(Path(sys.argv[1])) as folder, contextlib.ExitStack() as parts:
-    begin(config, folder=folder, env=config.env, parts=parts)
+    begin(config, folder=folder, env=config.env, hosts=Hosts(), parts=parts)
 print([name for name in sys.modules if name.partition(".")[0] == "ray"])
 """
 
