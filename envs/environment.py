@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -190,37 +190,18 @@ class TimeLimit(Simulator):
         self._simulator.close()
 
 
-class Described(Protocol):
-    """What is known of environments without stepping them; `Environment` says what each is."""
-
-    num_envs: int
-    native_observation_space: spaces.Space
-    native_action_space: spaces.Space
-    observation_spec: ObservationSpec
-    action_spec: ActionSpec
-    action_repeat: int
-    protocol: dict[str, Any]
-
-
-class Environment(ABC):
-    """`N` environments stepped together, with NEXT_STEP autoreset.
-
-    After `is_last` the next step ignores that environment's action and returns its reset observation with `is_first`
-    and reward 0. Actions are flat float32 `[N, A]`: for each key of `action_spec` in sorted order one-hot blocks for
-    discrete components (the largest entry counts) and continuous components in [-1, 1] (clipped, then rescaled).
+@dataclass(init=False, repr=False, eq=False)
+class Described:
+    """What is known of environments without stepping them, wherever they are.
 
     Attributes:
-        num_envs: `N`.
+        num_envs: how many step together, `N`.
         native_observation_space: of one environment's observations as a user's code has them, before any codec.
         native_action_space: of one environment's actions as a user's code has them.
         observation_spec: kinds of the observation's arrays.
         action_spec: kinds of the action's parts.
         action_repeat: frames per agent step.
-        frame_rate: frames per second of real time.
-        action_names: names of the discrete actions, where the suite has them.
         protocol: every value that defines the task, for the start-up plan.
-        can_fork: whether `get_state` and `set_state` work, so that a resumed run is bitwise the uninterrupted one.
-            The last `Timestep` is the collector's and not part of the state.
     """
 
     num_envs: int
@@ -229,9 +210,25 @@ class Environment(ABC):
     observation_spec: ObservationSpec
     action_spec: ActionSpec
     action_repeat: int
+    protocol: dict[str, Any]
+
+
+class Environment(Described, ABC):
+    """`N` environments stepped together, with NEXT_STEP autoreset.
+
+    After `is_last` the next step ignores that environment's action and returns its reset observation with `is_first`
+    and reward 0. Actions are flat float32 `[N, A]`: for each key of `action_spec` in sorted order one-hot blocks for
+    discrete components (the largest entry counts) and continuous components in [-1, 1] (clipped, then rescaled).
+
+    Attributes:
+        frame_rate: frames per second of real time.
+        action_names: names of the discrete actions, where the suite has them.
+        can_fork: whether `get_state` and `set_state` work, so that a resumed run is bitwise the uninterrupted one.
+            The last `Timestep` is the collector's and not part of the state.
+    """
+
     frame_rate: float = 30.0
     action_names: list[str] | None
-    protocol: dict[str, Any]
     can_fork: bool = False
 
     @property
@@ -243,7 +240,7 @@ class Environment(ABC):
     def reset(self) -> Timestep:
         """Start an episode in every environment; all `is_first`."""
 
-    def begin(self, action: np.ndarray) -> None:  # noqa: B027 (a hint, which most ignore)
+    def begin(self, action: np.ndarray) -> None:
         """Announce the `step` that comes next, so that there is something to do while it runs."""
 
     def wait(self, seconds: float) -> bool:

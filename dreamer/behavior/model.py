@@ -138,8 +138,8 @@ def imagine(
     kept, the cheap rest is computed again. All of it happens inside the loop, as features, the largest array of an
     update, are in the cache there, and as rows stay on their device when `N` is split over several.
     """
-    policy = jax.checkpoint_policies.dots_saveable
-    judge = jax.checkpoint(lambda x: (behavior.actor(x), behavior.critic(x).logits), policy=policy)
+    products = jax.checkpoint_policies.dots_saveable
+    judge = jax.checkpoint(lambda x: (behavior.actor(x), behavior.critic(x).logits), policy=products)
 
     def predict(latent: Latent) -> tuple[Array, ActionDistribution, Array, tuple[Array, ...]]:
         features = world.features(latent)

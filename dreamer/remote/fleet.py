@@ -15,8 +15,7 @@ from dreamer.training.state import Params
 from envs.environment import EnvironmentFault, SimulatorCrash, env_seeds
 from envs.loop import require_alike
 from envs.restarts import Restarts
-
-START_SECONDS = 180.0  # for a process, its imports, and the making of large simulators
+from envs.worker import START_SECONDS
 
 
 class Processes(Protocol):

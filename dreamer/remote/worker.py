@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from gymnasium import spaces
 
 import envs
 from dreamer.config import Config
@@ -18,21 +17,19 @@ from dreamer.training.compilation import cache_compilations
 from dreamer.training.state import Definition, Params
 from dreamer.training.step import make_policy_step
 from dreamer.types import CompactLatent
-from envs.spaces import ActionSpec, ObservationSpec, Timestep
+from envs.environment import Described
+from envs.spaces import Timestep
 
 
 @dataclass
-class Description:
-    """What the learner needs to know of environments that it does not hold; names are those of `envs.Environment`."""
+class Description(Described):
+    """What the learner needs to know of environments that it does not hold.
 
-    num_envs: int
-    native_observation_space: spaces.Space
-    native_action_space: spaces.Space
-    observation_spec: ObservationSpec
-    action_spec: ActionSpec
-    action_repeat: int
-    protocol: dict[str, Any]
-    host: str  # the machine
+    Attributes:
+        host: the machine that holds them.
+    """
+
+    host: str
 
 
 class Row(NamedTuple):
@@ -81,7 +78,7 @@ class Worker:
             EnvironmentFault: they cannot be made.
         """
         environment, _ = self._parts()
-        values = {name: getattr(environment, name) for name in Description.__dataclass_fields__ if name != "host"}
+        values = {field.name: getattr(environment, field.name) for field in fields(Described)}
         return Description(host=socket.gethostname(), **values)
 
     def act(self, params: Params, *, first: int, steps: int) -> Round:
