@@ -1,0 +1,2 @@
+"""x."""
+def renew() -> str: return ""
