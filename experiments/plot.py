@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LEAST_TASKS = 2  # of aggregates and profiles
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes the figures; the exit code."""
     parser = argparse.ArgumentParser(
@@ -59,15 +62,17 @@ def _figures(selection: inputs.Selection, at: int | None) -> Iterator[tuple[str,
     if not tasks:
         raise ScoresError("no run has finished an episode yet")
     shown = [run for run in runs if run.task in tasks]
-    episodes = "bins without an episode keep the value before"
-    yield "curves", figures.learning_curves(shown, suite, look, tasks), f"{len(tasks)} tasks, {episodes}"
+    yield "curves", figures.learning_curves(shown, suite, look, tasks), f"learning curves, tasks: {len(tasks)}"
     comparison = compare(runs, suite, against=selection.against[0] if selection.against else None, at=at)
-    if common := comparison.common:
+    common = comparison.common
+    if len(common) >= LEAST_TASKS:
         early = sum(row.frames is not None for row in common)
-        what = f"over {len(common)} tasks that all methods have"
+        what = f"over the {len(common)} tasks that all methods have"
         what += f", {early} of them at the same frames rather than in the protocol's window" if early else ""
         yield "aggregates", figures.aggregate_intervals(comparison, look), what
         yield "profiles", figures.performance_profiles(comparison, look), what
+    elif suite.window:
+        print(f"no aggregates and profiles: {len(common)} tasks that all methods have, of at least {LEAST_TASKS}")
     _tell_missing(comparison)
 
 

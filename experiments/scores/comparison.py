@@ -174,8 +174,8 @@ def _reason(run: Run, suite: Suite, frames: int | None) -> str:
     if frames is None and suite.window and run.last_frame >= suite.window[0]:
         return "has no episode in the window"
     if frames is not None and frames < suite.bin:
-        return f"stands at {run.last_frame:,} frames, before the first bin of {suite.bin:,}"
-    return f"stands at {run.last_frame:,} frames"
+        return f"ended its last episode at {run.last_frame:,} frames, before the first bin of {suite.bin:,}"
+    return f"ended its last episode at {run.last_frame:,} frames"
 
 
 def _first_reason(rows: Sequence[Row]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import AutoLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.scores import statistics
 from experiments.scores.comparison import Comparison
@@ -97,15 +97,16 @@ def learning_curves(runs: Sequence[Run], suite: Suite, look: Look, tasks: Sequen
         for task, axes in zip(tasks, grid.flat, strict=False):
             here = [run for run in runs if run.task == task and len(run.frames)]
             _panel(axes, here, suite, look, limit, dots=len(tasks) <= DOTS_UP_TO)
-            axes.set_title(task.replace("_", " "), pad=3)
+            axes.set_title(task.replace("_", " "), pad=3, fontsize=7 if columns > 6 else 8)
         for axes in list(grid.flat)[len(tasks) :]:
             axes.set_visible(False)
         scale, words = _scale(limit)
         for axes in list(grid.flat)[: len(tasks)]:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda frames, _: f"{frames / scale:g}"))
         figure.supxlabel(f"env frames{words}", fontsize=8)
-        dots = ", dots: episodes" if len(tasks) <= DOTS_UP_TO and any(not run.binned for run in runs) else ""
-        figure.supylabel(f"score (mean, 95 % interval over seeds{dots})", fontsize=8)
+        dots = len(tasks) <= DOTS_UP_TO and any(not run.binned for run in runs)
+        episodes = "score of episodes (dots), their mean\n" if dots else "mean score "
+        figure.supylabel(f"{episodes}and its 95 % interval over seeds", fontsize=8, multialignment="center")
         look.legend(figure, _labels(runs, look.methods))
     return figure
 
@@ -126,6 +127,8 @@ def aggregate_intervals(comparison: Comparison, look: Look) -> Figure:
                 if method in part:
                     _point(axes, place, part[method], look.color(method))
             axes.set_title(title, pad=4)
+            axes.use_sticky_edges = False
+            axes.margins(x=0.08)
             axes.set_ylim(-0.6, len(methods) - 0.4)
             axes.xaxis.set_major_locator(MaxNLocator(3))
             axes.spines["left"].set_visible(False)
@@ -157,10 +160,10 @@ def performance_profiles(comparison: Comparison, look: Look) -> Figure:
             axes.plot(x, value, color=look.color(method), linestyle=look.line(method), linewidth=1.4)
             axes.fill_between(x, low, high, color=look.color(method), alpha=0.2, linewidth=0)
         axes.set_xlabel(f"threshold: {_axis(suite)}")
-        axes.set_ylabel("part of runs above the threshold")
+        axes.set_ylabel(f"part of the runs above it ({len(rows)} tasks)")
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlim(thresholds[0] * suite.points, thresholds[-1] * suite.points)
-        counts = {m: f"{m} ({sum(map(len, parts))} runs, {len(parts)} tasks)" for m, parts in scores.items()}
+        counts = {method: f"{method} ({sum(map(len, parts))} runs)" for method, parts in scores.items()}
         look.legend(figure, counts)
     return figure
 
@@ -173,7 +176,7 @@ def _panel(axes: Axes, runs: Sequence[Run], suite: Suite, look: Look, limit: flo
         if dots and not mine[0].binned:
             for run in mine:
                 axes.plot(
-                    run.frames, run.scores, ".", color=look.color(method), alpha=0.25, markersize=2.5,
+                    run.frames, run.scores, ".", color=look.color(method), alpha=0.35, markersize=3,
                     markeredgewidth=0, rasterized=True,
                 )  # fmt: skip
         width = _bin(mine, suite)
@@ -183,8 +186,8 @@ def _panel(axes: Axes, runs: Sequence[Run], suite: Suite, look: Look, limit: flo
         axes.plot(grid, mean, color=look.color(method), linestyle=look.line(method), linewidth=1.2)
         axes.fill_between(grid, *band, color=look.color(method), alpha=0.2, linewidth=0)
     axes.set_xlim(0, limit)
-    axes.xaxis.set_major_locator(MaxNLocator(3, min_n_ticks=2))
-    axes.yaxis.set_major_locator(MaxNLocator(4, min_n_ticks=2) if not dots else AutoLocator())
+    axes.xaxis.set_major_locator(MaxNLocator(4 if axes.get_gridspec().ncols <= 4 else 2, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(6 if dots else 4, min_n_ticks=2))
     axes.yaxis.set_major_formatter(FuncFormatter(_short))
 
 
@@ -206,8 +209,12 @@ def _limit(runs: Sequence[Run]) -> float:
 
 
 def _columns(tasks: int) -> int:
-    steps = ((1, 1), (2, 2), (3, 3), (4, 2), (6, 3), (12, 4), (20, 5), (30, 6))
-    return next((columns for most, columns in steps if tasks <= most), 8)
+    """As many as stay readable; among similar numbers that which leaves the fewest panels empty."""
+    if tasks <= 3:
+        return tasks
+    steps = ((4, (2,)), (6, (3,)), (12, (4, 3)), (20, (5, 4)), (30, (6, 5)))
+    choice = next((choice for most, choice in steps if tasks <= most), (8, 7))
+    return min(choice, key=lambda columns: -tasks % columns)
 
 
 def _scale(limit: float) -> tuple[float, str]:

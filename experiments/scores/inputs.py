@@ -13,9 +13,6 @@ from experiments.scores.published import METHODS, published, suites_of
 from experiments.scores.protocol import SUITES, Suite
 from experiments.scores.run import Run, ScoresError
 
-OURS = "ours"
-
-
 @dataclass(frozen=True)
 class Selection:
     """The runs of one suite: those that were named, then those of the methods that they are compared with."""
@@ -72,7 +69,7 @@ def _frames(text: str) -> int:
 def _own(spec: str) -> list[Run]:
     method, separator, path = spec.partition("=")
     if not separator or Path(spec).exists():
-        method, path = OURS, spec
+        method, path = own.OURS, spec
     if not method or method in METHODS:
         raise ScoresError(f"{spec}: {method or 'nothing'!r} cannot be the name of runs of your own")
     if not Path(path).exists() and (near := did_you_mean(path, list(METHODS))):

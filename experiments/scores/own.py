@@ -20,6 +20,7 @@ from experiments.scores.run import Facts, Run, ScoresError
 
 REQUIRED = ("seed", "agent_steps", "env_frames", "updates", "score", "length")
 COLUMNS = (*REQUIRED, "wall_seconds", "commit", "config_hash", "device", "size")
+OURS = "ours"  # the method's name where the command line gives none
 _CONFIG, _EPISODES = "config.yaml", "episodes.csv"
 
 
@@ -52,11 +53,16 @@ def _inside(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from [path] if _is_run(path) else _inside(path)
-        elif path.suffix == ".csv" and path.name != _EPISODES and set(REQUIRED) <= set(_header(path)):
+        elif path.suffix == ".csv" and path.name != _EPISODES and set(REQUIRED) <= set(header(path)):
             yield path
 
 
-def _header(path: Path) -> list[str]:
+def header(path: Path) -> list[str]:
+    """Names of the columns of a CSV file.
+
+    Raises:
+        ScoresError: it is no text.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return next(csv.reader(file), [])
@@ -89,7 +95,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _read_file(path: Path, method: str, *, size: str = "") -> list[Run]:
-    lacking = [column for column in REQUIRED if column not in _header(path)]
+    lacking = [column for column in REQUIRED if column not in header(path)]
     if lacking:
         raise ScoresError(f"{path} is neither a run nor a result file: it has no column {', '.join(lacking)}")
     groups: dict[tuple[str, int, str, str], list[dict[str, str]]] = {}
