@@ -1,7 +1,7 @@
 """Figures of runs next to published ones: `python -m experiments.plot RUNS... --against dreamerv3,ppo --out FOLDER`.
 
-Writes PNG and SVG: `curves` (a panel for each task), `aggregates` and `profiles` (where the suite's scores can be normalised).
-Needs the `plot` extra.
+Writes PNG and SVG: `curves` (a panel for each task), and where the suite's scores can be normalised `aggregates` and
+`profiles`. Needs the `plot` extra.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Scores of runs next to published ones: `python -m experiments.table RUNS... --against dreamerv3`.
 
-Prints Markdown; `--out FOLDER` writes it as `table.md`, with `table.csv`, `seeds.csv` and `table.json`. `python -m experiments.table dreamerv3
---suite atari100k` shows published scores alone; `--readme` renews the README's table from `experiments/results`.
+Prints Markdown; `--out FOLDER` writes it as `table.md`, with `table.csv`, `seeds.csv` and `table.json`. `python -m
+experiments.table dreamerv3 --suite atari100k` shows published scores alone; `--readme` renews the README's table from
+`experiments/results`.
 """
 
 from __future__ import annotations
@@ -127,8 +128,7 @@ class Table:
     def _frames(self, row: Row) -> str:
         if row.frames is not None:
             return f"{row.frames:,} *" if self._comparison.suite.window else f"{row.frames:,}"
-        assert self._comparison.suite.window is not None
-        return f"{self._comparison.suite.window[1]:,}"
+        return f"{self._comparison.suite.compared_at(row.frames):,}"
 
     def _difference(self, row: Row, method: str) -> str:
         """In standard deviations of the reference's seeds."""
@@ -169,14 +169,13 @@ class Table:
         comparison, suite = self._comparison, self._comparison.suite
         lines = []
         if any(row.frames is None for row in comparison.rows) and suite.window:
-            first, last = suite.window
-            lines.append(f"Scores: mean return of the training episodes that end in {first:,} to {last:,} env frames.")
+            lines.append(f"Scores: mean return of the {suite.window}.")
         if any(row.frames is not None for row in comparison.rows):
             if suite.window:
                 what = f"the newest bin of {suite.bin:,} env frames with an episode, the same frames for all methods"
                 lines.append(f"*: not the protocol's window, but {what}.")
             else:
-                lines.append("Scores: mean return of the last 20 training episodes up to these env frames.")
+                lines.append(f"Scores: mean return of {suite.protocol.window} up to these env frames.")
         lines.append("Cells: mean over seeds ± their standard deviation (seeds).")
         if suite.remark and any(row.frames is None for row in comparison.rows):
             lines.append(suite.remark)
@@ -184,9 +183,9 @@ class Table:
             lines.append(f"Differences: in standard deviations of the seeds of {comparison.against}.")
         if self._aggregates:
             lines.append(
-                f"Aggregates: over the tasks that all methods here have ({len(comparison.common)}); IQM and optimality gap "
-                f"over their runs; in brackets 95 % stratified bootstrap intervals ({RESAMPLES:,} resamples of the seeds "
-                "of each task), none where each task has one seed."
+                f"Aggregates: over the tasks that all methods here have ({len(comparison.common)}); IQM and optimality "
+                f"gap over their runs; in brackets 95 % stratified bootstrap intervals ({RESAMPLES:,} resamples of the "
+                "seeds of each task), none where each task has one seed."
             )
         return "\n".join(f"- {line}" for line in lines)
 
@@ -197,7 +196,7 @@ class Table:
             {
                 "task": row.task,
                 "method": method,
-                "env_frames": row.frames or (suite.window or (0, 0))[1],
+                "env_frames": suite.compared_at(row.frames),
                 "by_protocol": row.frames is None,
                 "seeds": len(scores),
                 "mean": float(scores.mean()),
@@ -211,7 +210,12 @@ class Table:
     def _seed_rows(self) -> list[dict[str, Any]]:
         """A row for each seed; the order of seeds means nothing."""
         return [
-            {"task": row.task, "method": method, "env_frames": row.frames or "", "score": float(score)}
+            {
+                "task": row.task,
+                "method": method,
+                "env_frames": self._comparison.suite.compared_at(row.frames),
+                "score": float(score),
+            }
             for row in self._comparison.rows
             for method, scores in row.scores.items()
             for score in scores

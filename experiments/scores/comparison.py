@@ -1,7 +1,7 @@
 """Methods side by side, task by task: at which frames, with which seeds, and what is missing.
 
-A task is compared by the protocol of its suite once every method of our own has a score by it. Before that, all methods, the
-published ones too, are compared at the same number of frames: what at least half of our seeds have reached.
+A task is compared by the protocol of its suite once every method of our own has a score by it. Before that, all
+methods, the published ones too, are compared at the same number of frames: what at least half of our seeds have reached.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _row(
     frames = at or _frames(present, suite)
     row = Row(task, frames, {}, {})
     for method, runs in cells.items():
-        found, absent = {}, {seed: "was not run" for seed in sorted(seeds.get(method, set()) - {r.seed for r in runs})}
+        found, absent = {}, dict.fromkeys(sorted(seeds.get(method, set()) - {r.seed for r in runs}), "was not run")
         for run in runs:
             score = training_score(run, suite) if frames is None else score_at(run, suite, frames)
             if score is None:
@@ -160,7 +160,7 @@ def _row(
 
 
 def _frames(own: Sequence[Sequence[Run]], suite: Suite) -> int | None:
-    """None where the protocol has a score for each method of ours; else frames that at least half of its seeds reached."""
+    """None where the protocol has a score for each method of ours; else what at least half of its seeds have reached."""
     scored = [any(training_score(run, suite) is not None for run in runs) for runs in own]
     if suite.window and all(scored):
         return None
@@ -171,7 +171,7 @@ def _frames(own: Sequence[Sequence[Run]], suite: Suite) -> int | None:
 def _reason(run: Run, suite: Suite, frames: int | None) -> str:
     if not len(run.frames):
         return "has finished no episode"
-    if frames is None and suite.window and run.last_frame >= suite.window[0]:
+    if frames is None and suite.window and run.last_frame >= suite.window.low:
         return "has no episode in the window"
     if frames is not None and frames < suite.bin:
         return f"ended its last episode at {run.last_frame:,} frames, before the first bin of {suite.bin:,}"

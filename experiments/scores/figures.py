@@ -1,6 +1,6 @@
 """Figures of scores: learning curves, aggregates, performance profiles. Needs the `plot` extra.
 
-Colours are those of Okabe and Ito, which colour-blind readers can tell apart; references are dashed, so that grey print can.
+Colours are those of Okabe and Ito, which colour-blind readers can tell apart; references are dashed, for grey print.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -27,7 +28,7 @@ WIDTH = 7.0  # inches, a page of two columns
 POINTS_OF_A_CURVE = 40  # where no suite says how wide a bin is
 DOTS_UP_TO = 4  # tasks: single episodes are shown, too
 LEAST_PART_OF_AXIS = 0.25  # that our own runs fill, however long the published ones are
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,

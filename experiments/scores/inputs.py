@@ -9,9 +9,10 @@ from pathlib import Path
 
 from dreamer.presets import did_you_mean
 from experiments.scores import own
-from experiments.scores.published import METHODS, published, suites_of
 from experiments.scores.protocol import SUITES, Suite
+from experiments.scores.published import METHODS, published, suites_of
 from experiments.scores.run import Run, ScoresError
+
 
 @dataclass(frozen=True)
 class Selection:

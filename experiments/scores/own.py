@@ -1,7 +1,7 @@
-"""Runs of our own: run folders, sweeps of such, and result files, which hold a row for every finished training episode.
+"""Runs of our own: run folders, sweeps of such, and result files with a row for every finished training episode.
 
-A result file lies in `results/<suite>/<task>.csv` and has the columns of `COLUMNS`; what a run did not record stays empty. The
-`episodes.csv` of a run folder has `REQUIRED` and the environment's name, and its `config.yaml` says the rest.
+A result file lies in `results/<suite>/<task>.csv` and has the columns of `COLUMNS`; what a run did not record stays
+empty. The `episodes.csv` of a run folder has `REQUIRED` and the environment's name, and its `config.yaml` says the rest.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read(path: Path, *, method: str) -> list[Run]:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / _CONFIG).is_file() or (folder / _EPISODES).is_file() and (folder / "run.json").is_file()
+    return (folder / _CONFIG).is_file() or ((folder / _EPISODES).is_file() and (folder / "run.json").is_file())
 
 
 def _inside(folder: Path) -> Iterator[Path]:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import csv
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from dreamer.protocols import FrameWindow, Protocol, find_protocol
 from experiments.scores.run import Run
 
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"
 PATIENCE = 120_000  # frames without an episode after which a curve has no value; an Atari episode has 108,000 at most
 NEARLY = 0.9  # of the frames of others: runs of equal length end their last episodes at different frames
-LAST_EPISODES = 20  # of a task without a published protocol
 
 
 @dataclass(frozen=True)
 class Suite:
-    """How a suite is scored.
+    """How a suite is shown and compared; which episodes are its score is said by `dreamer.protocols`.
 
     Attributes:
-        name: of a preset in `configs/suites` and of the reference files.
+        name: of the reference files.
         prefix: of its environments' ids; our own vision tasks have another than the published file.
-        window: env frames; the score is the mean of the training episodes that end in it. None: the last 20 episodes.
+        protocol: its training window.
         bin: env frames of a bin of the published curves, into which our episodes are put, too.
         unit: of a normalised score in a table.
         points: a normalised score of 1 in that unit.
@@ -34,12 +35,17 @@ class Suite:
 
     name: str
     prefix: str
-    window: tuple[int, int] | None
+    protocol: Protocol
     bin: int
     unit: str
     points: float
     unreleased: tuple[str, ...] = ()
     remark: str = ""
+
+    @property
+    def window(self) -> FrameWindow | None:
+        """The part of a run whose episodes are its score; None: any run has a score, by its last episodes."""
+        return self.protocol.window if isinstance(self.protocol.window, FrameWindow) else None
 
     @property
     def title(self) -> str:
@@ -56,6 +62,13 @@ class Suite:
             found = {strip_prefix(row["task"]) for row in csv.DictReader(file)}
         return tuple(sorted(found | set(self.unreleased)))
 
+    def compared_at(self, frames: int | None) -> int:
+        """Env frames of a comparison; of None, by the protocol, the end of its window."""
+        if frames is None:
+            assert self.window is not None, "a suite without a window is compared at frames"
+            return self.window.high
+        return frames
+
     def knows(self, task: str) -> bool:
         """Whether a score of this task can be normalised."""
         return self.window is not None and (self.unit != "%" or task in baselines())
@@ -71,15 +84,15 @@ class Suite:
 SUITES = {
     suite.name: suite
     for suite in (
-        Suite("atari100k", "atari100k_", (390_000, 400_000), 10_000, "%", 100.0),
-        Suite("atari57", "atari_", (198_000_000, 200_000_000), 4_000_000, "%", 100.0),
-        Suite("dmc_vision", "dmc_vision_", (990_000, 1_000_000), 20_000, "points", 1000.0),
+        Suite("atari100k", "atari100k_", find_protocol("atari100k"), 10_000, "%", 100.0),
+        Suite("atari57", "atari_", find_protocol("atari57"), 4_000_000, "%", 100.0),
+        Suite("dmc_vision", "dmc_vision_", find_protocol("dmc_vision"), 20_000, "points", 1000.0),
         Suite(
-            "dmc_proprio", "dmc_", (490_000, 500_000), 10_000, "points", 1000.0,
+            "dmc_proprio", "dmc_", find_protocol("dmc_proprio"), 10_000, "points", 1000.0,
             unreleased=("finger_spin", "reacher_easy"),
             remark="The published runs of dreamerv3 end at 490,000 env frames: theirs is the 10,000 before.",
         ),
-        Suite("gymnasium", "", None, 1, "", 1.0),
+        Suite("gymnasium", "", find_protocol("classic"), 1, "", 1.0),
     )
 }  # fmt: skip
 
@@ -108,23 +121,21 @@ def training_score(run: Run, suite: Suite) -> float | None:
         return None if np.isnan(run.stated) else run.stated
     if suite.window is None:
         return None
-    first, last = suite.window
-    begun = run.frames > first if run.binned else run.frames >= first  # a bin holds what ends after its left edge
-    inside = run.scores[begun & (run.frames <= last)]
-    return float(inside.mean()) if inside.size else None
+    if run.binned:  # a bin holds what ended after its left edge, which is the label of the one before
+        inside = run.scores[(run.frames > suite.window.low) & (run.frames <= suite.window.high)]
+        return float(inside.mean()) if inside.size else None
+    return suite.protocol.training_score(_episodes(run)).score
 
 
 def score_at(run: Run, suite: Suite, frames: int) -> float | None:
-    """What the run had reached at a number of frames: its newest bin with an episode, or its last 20 episodes.
+    """What the run had reached at a number of frames: its newest bin with an episode, or its last episodes.
 
     None where it has not come so far, or where no episode had ended for a long while.
     """
     if not run.binned and run.last_frame < (frames if suite.window else NEARLY * frames):
         return None
-    until = run.frames <= frames
     if suite.window is None:
-        scores = run.scores[until][-LAST_EPISODES:]
-        return float(scores.mean()) if scores.size else None
+        return suite.protocol.training_score(_episodes(run, until=frames)).score
     edges, means = bins(run, suite.bin)
     known = np.flatnonzero(edges <= frames)
     if not known.size or frames - edges[known[-1]] >= max(PATIENCE, 2 * suite.bin):
@@ -147,9 +158,15 @@ def curve(run: Run, width: int, grid: np.ndarray) -> np.ndarray:
 
 
 def bins(run: Run, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Right edges and mean scores of the bins ((k - 1) width, k width] that hold an episode. Binned scores as they are."""
+    """Right edges and means of the bins ((k - 1) width, k width] that hold an episode; of binned scores their own."""
     if run.binned:
         return run.frames, run.scores
     number = np.maximum(1, -(-run.frames // width))  # what ended at frame 0 is in the first
     found, index = np.unique(number, return_inverse=True)
     return found * width, np.bincount(index, weights=run.scores) / np.bincount(index)
+
+
+def _episodes(run: Run, *, until: float = math.inf) -> list[tuple[int, float]]:
+    return [
+        (int(frames), float(score)) for frames, score in zip(run.frames, run.scores, strict=True) if frames <= until
+    ]

@@ -44,8 +44,14 @@ def table(results: Path) -> str:
     """
     headings = ["task", "env frames", "seeds", "score", REFERENCE, "device, size", "hours a seed", "command"]
     rows = [_row(runs) for path in _files(results) for runs in _kinds(own.read(path, method=own.OURS))]
-    legend = f"Score: mean over seeds ± standard deviation, training episodes of the suite's window; {REFERENCE}: published"
-    note = " (seeds). *: not yet in the window, both at these frames." if any("*" in row[1] for row in rows) else " (seeds)."
+    legend = (
+        f"Score: mean over seeds ± standard deviation, training episodes of the suite's window; {REFERENCE}: published"
+    )
+    note = (
+        " (seeds). *: not yet in the window, both at these frames."
+        if any("*" in row[1] for row in rows)
+        else " (seeds)."
+    )
     return f"{markdown(headings, rows)}\n\n{legend}{note}"
 
 
@@ -72,7 +78,7 @@ def _row(runs: Sequence[Run]) -> list[str]:
     row = comparison.rows[0]
     env = first.facts.env if suite_of(first.facts.env) is suite else f"{suite.prefix}{first.task}"
     absent = row.absent[own.OURS]
-    frames = f"{row.frames or (suite.window or (0, 0))[1]:,}{' *' if row.frames and suite.window else ''}"
+    frames = f"{suite.compared_at(row.frames):,}{' *' if row.frames and suite.window else ''}"
     score = spread(row.scores.get(own.OURS)).rpartition(" (")[0]
     devices = ", ".join(dict.fromkeys(device for run in runs for device in run.facts.devices)) or "unknown"
     size = f" --size {first.facts.size}" if first.facts.size else ""

@@ -1,7 +1,7 @@
 """Aggregates over tasks and seeds, and how sure they are: stratified bootstrap, as rliable does (Agarwal et al. 2021).
 
-Scores are a list with an array `[..., n_t]` for each task t: its `n_t` seeds, normalised. Leading axes are resamples. Tasks may
-have different numbers of seeds, which rliable does not allow; where they are equal, the figures are the same.
+Scores are a list with an array `[..., n_t]` for each task t: its `n_t` seeds, normalised. Leading axes are resamples.
+Tasks may have different numbers of seeds, which rliable does not allow; where they are equal, the figures are the same.
 """
 
 from __future__ import annotations
