@@ -50,8 +50,9 @@ STYLE: dict[Any, Any] = {
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """PNG and SVG."""
-    figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
 class Look:

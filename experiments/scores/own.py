@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from experiments.scores.protocol import SUITES, suite_of
+from experiments.scores.protocol import SUITES, strip_prefix, suite_of
 from experiments.scores.run import Facts, Run, ScoresError
 
 REQUIRED = ("seed", "agent_steps", "env_frames", "updates", "score", "length")
@@ -83,7 +83,7 @@ def _read_folder(folder: Path, method: str) -> list[Run]:
     empty = np.zeros(0)
     suite = suite_of(env)
     facts = Facts(str(folder), env, size)
-    return [Run(method, suite.name, env.removeprefix(suite.prefix), seed, empty, empty, facts=facts)]
+    return [Run(method, suite.name, strip_prefix(env), seed, empty, empty, facts=facts)]
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _read_file(path: Path, method: str, *, size: str = "") -> list[Run]:
             agent_steps=int(float(rows[-1]["agent_steps"])),
         )
         suite = suite_of(env) if rows[0].get("env") else SUITES.get(path.parent.name) or suite_of(env)
-        runs.append(Run(method, suite.name, env.removeprefix(suite.prefix), seed, frames, scores, facts=facts))
+        runs.append(Run(method, suite.name, strip_prefix(env), seed, frames, scores, facts=facts))
     return runs
 
 

@@ -79,13 +79,13 @@ def _row(runs: Sequence[Run]) -> list[str]:
     env = first.facts.env if suite_of(first.facts.env) is suite else f"{suite.prefix}{first.task}"
     absent = row.absent[own.OURS]
     frames = f"{suite.compared_at(row.frames):,}{' *' if row.frames and suite.window else ''}"
-    score = spread(row.scores.get(own.OURS)).rpartition(" (")[0]
+    score = spread(row.scores.get(own.OURS)).partition(" (")[0]  # the seeds have a column of their own
     devices = ", ".join(dict.fromkeys(device for run in runs for device in run.facts.devices)) or "unknown"
     size = f" --size {first.facts.size}" if first.facts.size else ""
     return [
         env,
         frames,
-        ", ".join(str(run.seed) for run in runs if run.seed not in absent),
+        ", ".join(str(run.seed) for run in runs if run.seed not in absent) or NOTHING,
         score,
         spread(row.scores.get(REFERENCE)),
         f"{devices}; {first.facts.size or 'unknown'}",

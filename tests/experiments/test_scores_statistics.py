@@ -97,8 +97,8 @@ def test_the_band_of_a_curve_needs_half_of_the_seeds():
     assert np.isnan(no_band).all()
 
 
-# Printed by rliable 1.2.0 (arch 7.2.0, pandas 2) for the 16 tasks and 5 seeds of dmc_proprio, 20,000 resamples; the last
-# row: probability that PPO improves on DreamerV3, 5,000 resamples.
+# Printed by rliable 1.2.0 (arch 7.2.0, pandas 2) for the 16 tasks and 5 seeds of dmc_proprio, 20,000 resamples; and the
+# probability that PPO improves on DreamerV3, 5,000 resamples.
 RLIABLE = {
     "mean": (0.734689, 0.7040, 0.7626),
     "median": (0.824493, 0.7838, 0.8853),
