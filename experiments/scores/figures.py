@@ -188,6 +188,8 @@ def _panel(axes: Axes, runs: Sequence[Run], suite: Suite, look: Look, limit: flo
         axes.plot(grid, mean, color=look.color(method), linestyle=look.line(method), linewidth=1.2)
         axes.fill_between(grid, *band, color=look.color(method), alpha=0.2, linewidth=0)
     axes.set_xlim(0, limit)
+    if np.ptp(axes.dataLim.intervaly) == 0.0:  # a game in which nobody scores
+        axes.set_ylim(axes.dataLim.y0 - 1, axes.dataLim.y0 + 1)
     axes.xaxis.set_major_locator(MaxNLocator(4 if dots or len(axes.figure.axes) <= 3 else 2, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(6 if dots else 4, min_n_ticks=2))
     axes.yaxis.set_major_formatter(FuncFormatter(_short))
