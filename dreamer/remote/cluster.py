@@ -127,8 +127,8 @@ class Cluster:
             reason = " ".join(str(error).split())[:300]
             raise ClusterError(
                 f"{self._asked_by[1]} {settings.address}: {reason} This machine has to be part of the cluster: `ray "
-                "start --head` begins one, `ray start --address=HOST:PORT` joins it (with token authentication also set "
-                "RAY_AUTH_MODE=token); or leave the flag out for a cluster of this machine alone."
+                "start --head` begins one, `ray start --address=HOST:PORT` joins it (with token authentication also "
+                "set RAY_AUTH_MODE=token); or leave the flag out for a cluster of this machine alone."
             ) from error
 
 
