@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from dreamer.training.counters import Counters
 
 EPISODES = "episodes.csv"  # of a run's folder
-CONDITIONS = ("sticky", "life_loss", "max_episode_frames", "action_repeat", "noops", "full_actions")  # where they exist
+CONDITIONS = (  # None where the environment knows no such thing
+    *("sticky", "life_loss", "max_episode_frames", "time_limit_steps", "action_repeat", "noops", "full_actions"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,10 @@ class Training:
         window = self.window
         found = "none ended there" if window.score is None else f"{window.score:,.1f} over {window.episodes}"
         unfinished = "" if self.is_complete else " (the run has not trained to its end)"
+        actions = "sampled" if self.protocol.actions == "sample" else "deterministic"
         numbers = {
             TRAINING: f"{found}: {self.protocol.window}{unfinished}",
-            EVALUATION: f"{np.mean(scores):,.1f} over {len(scores)}: episodes played now (actions: {self.protocol.actions})",
+            EVALUATION: f"{np.mean(scores):,.1f} over {len(scores)}: played now, with {actions} actions",
         }
         lines = [f"protocol {self.protocol.name} ({self.protocol.source})"]
         for name, text in numbers.items():
