@@ -12,6 +12,7 @@ from experiments.scores.comparison import Comparison, compare
 from experiments.scores.protocol import SUITES
 from experiments.scores.published import published
 from experiments.scores.run import Run, ScoresError
+from experiments.sweep import results as sweep_results
 from tests.experiments.result_files import Episodes, write_results, write_run
 
 ATARI = SUITES["atari100k"]
@@ -115,3 +116,7 @@ def test_a_result_file_says_where_its_runs_come_from(tmp_path: Path):
     assert (found.suite, found.task, found.seed) == ("dmc_vision", "walker_walk", 3)  # the folder names the suite
     assert (found.frames.tolist(), found.scores.tolist()) == ([5_000, 9_000], [1.0, 2.0])
     assert (found.facts.wall_seconds, found.facts.commits, found.facts.devices) == (7200.0, ("abc1234",), ("H200",))
+
+
+def test_the_columns_are_those_that_a_sweep_writes():
+    assert sweep_results.COLUMNS == own.COLUMNS
