@@ -15,6 +15,7 @@ from experiments.scores.text import NOTHING, markdown, spread
 REPOSITORY = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- results: made by experiments/table.py, not by hand -->", "<!-- end of results -->"
 REFERENCE = "dreamerv3"
+MEANINGLESS = {"smoke"}  # suites that only show that everything works
 
 
 def renew(repository: Path = REPOSITORY) -> str:
@@ -58,7 +59,7 @@ def table(results: Path) -> str:
 def _files(results: Path) -> Iterator[Path]:
     """Result files as a sweep writes them; what else lies there is older or something else."""
     for path in sorted(results.glob("*/*.csv")):
-        if set(own.COLUMNS) <= set(own.header(path)):
+        if path.parent.name not in MEANINGLESS and set(own.COLUMNS) <= set(own.header(path)):
             yield path
 
 

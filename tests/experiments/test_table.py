@@ -128,6 +128,7 @@ def test_the_readmes_table_is_renewed_and_nothing_around_it(tmp_path: Path):
     seeds = {0: [(95_000, -20.0), (118_000, 0.0)], 1: [(98_000, -18.0), (119_000, 0.0)]}
     write_results(results / "atari100k" / "atari100k_pong.csv", seeds, **facts)
     write_results(results / "classic" / "CartPole-v1.csv", {0: [(500, 500.0)]}, size="1m")
+    write_results(results / "smoke" / "CartPole-v1.csv", {0: [(500, 9.0)]}, size="1m")
     (results / "classic" / "older.csv").write_text("env,seed,agent_steps,env_frames,updates,score,length\n")
     assert readme.renew(tmp_path) == "README.md has a new table of results"
     text = path.read_text()
