@@ -64,6 +64,8 @@ class Agent:
         config: the configuration it was trained with.
         observation_space: what `predict` takes, as the environment declares it.
         action_space: what `predict` gives.
+        definition: its networks.
+        params: their parameters.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Agent:
         self.config, self.interface, self.counters, self.path = definition.config, interface, counters, path
         self.observation_space, self.action_space = interface.observation_space, interface.action_space
         self._observation_codec, self._action_codec = codecs(interface)
-        self._definition, self._params = definition, params
+        self.definition, self.params = definition, params
         self._policy_step = make_policy_step(definition)
         self._key = jax.random.fold_in(jax.random.key(seed), SAMPLING_KEY)
         self._num_rollouts = 0
@@ -127,7 +129,7 @@ class Agent:
                 "pass the state that belongs to them, or state=None to start afresh"
             )
         key = None if deterministic else state.key
-        carry, action, _ = self._policy_step(self._params, state.carry, observation, is_first, key, state.count)
+        carry, action, _ = self._policy_step(self.params, state.carry, observation, is_first, key, state.count)
         return np.asarray(action), AgentState(carry, state.key, np.uint32(state.count + 1))
 
     def evaluate(
@@ -162,7 +164,7 @@ class Agent:
         self.interface.write(partial / FILE_NAME)
         Checkpoints(partial / CHECKPOINTS, keep=1).save(
             self.counters.agent_steps,
-            arrays={"params": self._params},
+            arrays={"params": self.params},
             host={},
             meta={"counters": self.counters._asdict()},
         )
@@ -176,7 +178,7 @@ class Agent:
         key = jax.random.fold_in(self._key, self._num_rollouts)
         self._num_rollouts += 1
         # Placed as the parameters are, since JAX compiles again for an input that has no device of its own.
-        carry = jax.device_put(initial_carry(self._definition, num), jax.tree.leaves(self._params)[0].sharding)
+        carry = jax.device_put(initial_carry(self.definition, num), jax.tree.leaves(self.params)[0].sharding)
         return AgentState(carry, key, np.uint32(0))
 
 

@@ -46,7 +46,10 @@ ROOMS = {
     "data": set(),
     "remote": {"dreamer.training", "envs"},
     "training": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.data"},
-    "dream": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.training", "envs"},
+    "dream": {
+        *("dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.data", "dreamer.training", "envs"),
+        *("dreamer.agent", "dreamer.evaluation"),  # what is dreamt with, and the environment that it was trained in
+    },
 }
 SINGLE_IMPORTER = ("orbax", "ray", "tensorboard", "tyro", "wandb")
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
