@@ -110,7 +110,9 @@ class RayRunner:
 
     def __init__(self, address: str, *, jobs: int | None, cpus: float, gpus: float | None, device: str) -> None:
         cores = math.ceil(jobs * cpus) if jobs else os.cpu_count() or 1
-        self._cluster = Cluster(RayConfig(collectors=cores if address == LOCAL else 0, address=address), asked_by=FLAGS)
+        self._cluster = Cluster(
+            RayConfig(collectors=cores if address == LOCAL else 0, address=address), asked_by=FLAGS, echo=False
+        )
         there = self._cluster.resources()
         if gpus is None:
             gpus = float(device in ("auto", "gpu") and there.get("GPU", 0) > 0)

@@ -186,7 +186,6 @@ def test_the_slurm_array_script_trains_its_trial_and_queues_it_again_when_its_ti
     tools.mkdir()
     (tools / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tools}/asked\n')
     (tools / "scontrol").chmod(0o755)
-    (tools / "python").symlink_to(sys.executable)
     path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_JOB_ID": "77", "PATH": path}
     command = ["bash", str(REPOSITORY / "experiments/examples/slurm_array.sh"), *sweep.arguments]
