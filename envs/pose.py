@@ -1,7 +1,7 @@
 """Puts a simulator where an observation says it is, so that a predicted observation can be drawn.
 
-Only for tasks whose observation tells all that is to be seen; the rest of their state (random numbers, the time, where on
-a track without end a body is) stays as it was. Works on the named arrays of `Environment.get_state`.
+Only for tasks whose observation tells all that is to be seen; the rest of their state (random numbers, the time, where
+on a track without end a body is) stays as it was. Works on the named arrays of `Environment.get_state`.
 """
 
 from __future__ import annotations

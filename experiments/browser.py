@@ -17,10 +17,25 @@ from typing import Any
 
 import aiohttp
 
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-port=0", "--mute-audio")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+    "--mute-audio",
+)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS, ANSWER_SECONDS = 30.0, 30.0
-KEYS = {"Space": (" ", 32), "ArrowLeft": ("ArrowLeft", 37), "ArrowUp": ("ArrowUp", 38), "ArrowRight": ("ArrowRight", 39), "ArrowDown": ("ArrowDown", 40)}  # fmt: skip
+KEYS = {
+    "Space": (" ", 32),
+    "ArrowLeft": ("ArrowLeft", 37),
+    "ArrowUp": ("ArrowUp", 38),
+    "ArrowRight": ("ArrowRight", 39),
+    "ArrowDown": ("ArrowDown", 40),
+    "Comma": (",", 188),
+    "Period": (".", 190),
+}  # names and numbers of those that are not letters or digits
 
 
 class BrowserError(RuntimeError):

@@ -11,7 +11,9 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m dreamer.play"
 PORT = 8765
-FINISH_SECONDS = 3.0  # that a step or a compilation under way has to end after Ctrl-C
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -86,7 +87,7 @@ async def serve(arguments: argparse.Namespace, stop: Stop, executor: ThreadPoolE
     from dreamer.play.server import Server
 
     loop, ending = asyncio.get_running_loop(), asyncio.Event()
-    stop.announce = lambda: loop.call_soon_threadsafe(ending.set)
+    stop.announce = partial(announce, loop, ending)
     say(f"loading {arguments.run} ...")
     composing = loop.run_in_executor(executor, lambda: compose(arguments, say=say))
     await first_of(composing, ending.wait())
@@ -114,9 +115,14 @@ async def finish(player: Player, loop: asyncio.AbstractEventLoop, executor: Thre
         say(saved)
 
 
-async def first_of(*awaitables: object) -> None:
+def announce(loop: asyncio.AbstractEventLoop, ending: asyncio.Event) -> None:
+    """Tells the loop of a signal, from the thread that heard it."""
+    loop.call_soon_threadsafe(ending.set)
+
+
+async def first_of(*awaitables: Awaitable[object]) -> None:
     """Waits for the first to be done."""
-    tasks = [asyncio.ensure_future(thing) for thing in awaitables]  # pyright: ignore[reportArgumentType]
+    tasks = [asyncio.ensure_future(thing) for thing in awaitables]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 
 

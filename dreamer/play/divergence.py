@@ -7,42 +7,48 @@ import numpy as np
 from envs.spaces import DiscreteSpec, ImageSpec, ObservationSpec
 
 VISIBLE = 24  # steps of 255 from which on a pixel looks different
+ADAPTATION = 2  # steps of 255 by which the background follows reality at each step
 LEAST_SPREAD = 1e-3  # of a component that hardly moves
 
 
 class Divergence:
     """Compares observations `[1, ...]` by key.
 
-    Images: the share of pixels of which a channel differs visibly, among those that show something: the background,
-    which is most of a screen, says nothing. Vectors: the root mean square of the differences of all components, each
-    in units of the spread that it has shown since the session began. Discrete values: the share that differs.
-    The largest over all keys counts.
+    Images: the share of pixels that differ visibly, among those that stand out in either image from the background;
+    that is learned from reality, as what hardly changes, since most of a screen says nothing. Vectors: the root mean
+    square of the differences of all components, each in units of the range that reality has shown. Discrete values:
+    the share that differs. The largest over all keys counts.
     """
 
     def __init__(self, spec: ObservationSpec) -> None:
-        self._spec = spec
+        self.spec = spec
+        self._background: dict[str, np.ndarray] = {}
         self._low: dict[str, np.ndarray] = {}
         self._high: dict[str, np.ndarray] = {}
 
+    def learn(self, real: dict[str, np.ndarray]) -> None:
+        """Takes in what reality looks like."""
+        for key, part in self.spec.items():
+            if isinstance(part, ImageSpec):
+                image = real[key][0].astype(np.int16)
+                background = self._background.setdefault(key, image.copy())
+                background += np.clip(image - background, -ADAPTATION, ADAPTATION)
+            elif not isinstance(part, DiscreteSpec):
+                self._low[key] = np.minimum(self._low.get(key, real[key]), real[key])
+                self._high[key] = np.maximum(self._high.get(key, real[key]), real[key])
+
     def between(self, left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> float:
-        """The distance; `right` teaches the spread of its components."""
-        return max((self._compare(key, left[key], right[key]) for key in self._spec), default=0.0)
+        """The distance, once something was learned."""
+        return max((self._compare(key, left[key], right[key]) for key in self.spec), default=0.0)
 
     def _compare(self, key: str, left: np.ndarray, right: np.ndarray) -> float:
-        part = self._spec[key]
+        part = self.spec[key]
         if isinstance(part, ImageSpec):
-            return _pixels(left[0], right[0])
+            images = np.stack([left[0], right[0]]).astype(np.int16)
+            stands_out = (np.abs(images - self._background[key]) > VISIBLE).any((0, -1))
+            differs = (np.abs(images[0] - images[1]) > VISIBLE).any(-1)
+            return float(differs.sum() / max(1, (stands_out | differs).sum()))
         if isinstance(part, DiscreteSpec):
             return float(np.mean(left != right))
-        low = self._low[key] = np.minimum(self._low.get(key, right), right)
-        high = self._high[key] = np.maximum(self._high.get(key, right), right)
-        spread = np.maximum(high - low, LEAST_SPREAD)
+        spread = np.maximum(self._high[key] - self._low[key], LEAST_SPREAD)
         return float(np.sqrt(np.mean(np.square((left - right) / spread))))
-
-
-def _pixels(left: np.ndarray, right: np.ndarray) -> float:
-    """Visibly different pixels over those that stand out from the most frequent colour in either image."""
-    differs = (np.abs(left.astype(np.int16) - right) > VISIBLE).any(-1)
-    background = np.median(right.reshape(-1, right.shape[-1]), axis=0)
-    stands_out = (np.abs(np.stack([left, right]) - background) > VISIBLE).any(-1).any(0)
-    return float(differs.sum() / max(1, (stands_out | differs).sum()))

@@ -34,6 +34,7 @@ class AgentPilot:
         self._width = action_width(agent.definition.action_spec)
         self._key, self._count = jax.random.key(seed), 0
         self._watch = jax.jit(lambda *arguments: _watch(self._definition, *arguments))
+        self._compact = jax.jit(lambda params, memory: self._definition.bind(params).world.compact(memory))
         self._judge = jax.jit(lambda *arguments: _judge(self._definition, *arguments))
 
     def fresh(self) -> Latent:
@@ -62,8 +63,7 @@ class AgentPilot:
 
     def compact(self, memory: Latent) -> CompactLatent:
         """A latent as replay stores it."""
-        deter, stoch = jax.device_get(memory)
-        return CompactLatent(np.asarray(jnp.asarray(deter, jnp.bfloat16)), stoch.argmax(-1).astype(np.uint8))
+        return jax.device_get(self._compact(self._params, memory))
 
     def _draw(self) -> tuple[Array, np.uint32]:
         self._count += 1

@@ -15,7 +15,7 @@ from dreamer.play.pace import Pace
 from dreamer.play.painter import Painter, caption
 from dreamer.play.protocol import RATES, TEMPERATURES, Command, frame_message
 from dreamer.play.recording import ReplayRecording
-from dreamer.play.session import AGENT, HISTORY, REALITY, YOU, Lived, Session, SessionError
+from dreamer.play.session import HISTORY, REALITY, YOU, Lived, Session, SessionError
 from dreamer.training.video import write_gif
 from envs.environment import EnvironmentFault
 
@@ -84,7 +84,7 @@ class Player:
     def close(self) -> str | None:
         """Ends what is open, so that nothing is lost; says what was saved."""
         saved = self._end_recording()
-        return saved and saved["text"]
+        return None if saved is None else saved["text"]
 
     def step(self, **seen: Any) -> tuple[int, bytes]:
         """One step of all worlds, as a frame."""
@@ -185,7 +185,7 @@ class Player:
         if not isinstance(recording, ReplayRecording):
             return None
         recording.close()
-        return _notice(f"{recording.steps:,} steps are in {recording.folder}")
+        return _notice(f"{recording.steps:,} steps of each world are in {recording.folder}")
 
     def _gif(self) -> list[dict[str, Any]]:
         if self._painter.kind == "none":

@@ -143,5 +143,5 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an npz, whole or not at all."""
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
     os.replace(partial, path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hmac
 import ipaddress
 import json
@@ -73,6 +74,7 @@ class Server:
         self.failed = asyncio.Event()
         self._socket: web.WebSocketResponse | None = None
         self._runner: web.AppRunner | None = None
+        self._is_closing = False
         self._page = resources.files("dreamer.play").joinpath("page.html").read_bytes()
 
     async def start(self, port: int) -> str:
@@ -87,14 +89,19 @@ class Server:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, port)
-        await site.start()
+        try:
+            await web.TCPSite(self._runner, self._host, port).start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise OSError(f"port {port} is taken; --port 0 takes one that is free") from error
         bound = self._runner.addresses[0][1]
         name = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{name}:{bound}/" + (f"?token={self.token}" if self.token else "")
 
     async def stop(self) -> None:
         """Closes page and port."""
+        self._is_closing = True
         if self._socket is not None:
             await self._socket.close(code=1001, message=b"the player was closed")
         if self._runner is not None:
@@ -107,7 +114,9 @@ class Server:
             return _refuse(403, f"this player answers to {' and '.join(LOOPBACK_NAMES)} only, not to {request.host}")
         origin = request.headers.get("Origin")
         if (origin is not None or request.path == "/socket") and urlsplit(origin or "").netloc != request.host:
-            return _refuse(403, f"the page of this player is http://{request.host}/, not {origin or 'one without Origin'}")
+            return _refuse(
+                403, f"the page of this player is http://{request.host}/, not {origin or 'one without Origin'}"
+            )
         if self.token is not None and not hmac.compare_digest(
             request.query.get("token", "").encode(), self.token.encode()
         ):
@@ -149,7 +158,8 @@ class Server:
         finally:
             self._socket = None
             await self._call(self._player.leave)
-            self._say("the page is closed; time stands still until one is opened")
+            if not self._is_closing:
+                self._say("the page is closed; time stands still until one is opened")
         return socket
 
     async def _play(self, socket: web.WebSocketResponse) -> None:
@@ -183,9 +193,7 @@ class Server:
         due = self._player.wait(time.monotonic())
         return PATIENCE if due is not None and screen.unseen >= MOST_UNSEEN else due
 
-    async def _obey(
-        self, socket: web.WebSocketResponse, screen: Screen, command: Command, *, is_last: bool
-    ) -> None:
+    async def _obey(self, socket: web.WebSocketResponse, screen: Screen, command: Command, *, is_last: bool) -> None:
         """Carries out a command. A key that changes something is answered by a step at once, if one may be made."""
         player, now = self._player, time.monotonic()
         hurries = is_last and screen.unseen < MOST_UNSEEN and player.hurries(command, now)
@@ -196,9 +204,7 @@ class Server:
         elif command.kind != "input":
             await self._send(socket, screen, player.frame, taken=now)
 
-    async def _read(
-        self, socket: web.WebSocketResponse, inbox: asyncio.Queue[Command | None], screen: Screen
-    ) -> None:
+    async def _read(self, socket: web.WebSocketResponse, inbox: asyncio.Queue[Command | None], screen: Screen) -> None:
         """Puts what the page says into the inbox; what makes no sense is answered."""
         async for message in socket:
             try:

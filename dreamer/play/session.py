@@ -172,6 +172,8 @@ class Session:
         self._end_sequence()
         start = self._reality.fresh()
         self._before = _steps(start)
+        for observation, _, _ in self._before:
+            self.divergence.learn(observation)
         worlds = {name: Lived(*self._begin(name, start), 0.0) for name in self._running()}
         action = start.previous_action[0, -1]
         self.history.clear()
@@ -285,6 +287,7 @@ class Session:
 
     def _think(self, moment: Moment) -> Moment:
         """Adds what the agent knows of reality, where that is wanted, and what it thinks."""
+        self.divergence.learn(moment.worlds[REALITY].outcome.observation)
         memory = moment.memory if self._watches else None
         if self._watches and memory is None:
             memory = self._pilot.fresh()

@@ -38,7 +38,9 @@ def test_atari_names_are_arrows_and_space(keys, name):
 
 
 def test_of_all_eighteen_actions_the_one_with_most_keys_down_is_taken():
-    names = [f"{up}{side}{fire}" for fire in ("", "FIRE") for up in ("", "UP", "DOWN") for side in ("", "LEFT", "RIGHT")]
+    names = [
+        f"{up}{side}{fire}" for fire in ("", "FIRE") for up in ("", "UP", "DOWN") for side in ("", "LEFT", "RIGHT")
+    ]
     names[0] = "NOOP"
     keymap = atari(names)
     assert press(keymap, UP, RIGHT, FIRE) == [names.index("UPRIGHTFIRE")]
