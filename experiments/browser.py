@@ -38,6 +38,14 @@ KEYS = {
 }  # names and numbers of those that are not letters or digits
 
 
+WITNESS = """
+window.failures = [];
+addEventListener("error", event => failures.push(String(event.message)));
+addEventListener("unhandledrejection", event => failures.push(String(event.reason)));
+document.addEventListener("securitypolicyviolation", event => failures.push(event.violatedDirective));
+"""
+
+
 class BrowserError(RuntimeError):
     """There is no browser, or it does not do as told."""
 
@@ -96,8 +104,9 @@ class Browser:
         return message["result"]
 
     async def open(self, address: str) -> None:
-        """Loads a page."""
+        """Loads a page, and notes in `window.failures` what goes wrong in it."""
         await self.call("Page.enable")
+        await self.call("Page.addScriptToEvaluateOnNewDocument", source=WITNESS)
         await self.call("Page.navigate", url=address)
 
     async def resize(self, width: int, height: int) -> None:

@@ -137,7 +137,8 @@ async def end_to_end(player: Player, executor: ThreadPoolExecutor) -> dict[str, 
                 await browser.tap(("ArrowUp", "ArrowDown", "Space")[number % 3], seconds=chance.uniform(0.15, 0.4))
                 await asyncio.sleep(chance.uniform(0.15, 0.4))
             await asyncio.sleep(1.0)
-            found = await browser.read("({keys: player.keyDelays, steps: player.now.latency, rate: player.now.frame_rate})")
+            wanted = "({keys: player.keyDelays, steps: player.now.latency, rate: player.now.frame_rate})"
+            found = await browser.read(wanted)
     finally:
         await server.stop()
     names = ("p50", "p95", "p99")

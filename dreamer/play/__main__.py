@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import os
 import sys
 from collections.abc import Awaitable
@@ -32,9 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.device != "auto":
         os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
-    try:
-        import aiohttp  # noqa: F401 (checked before anything is compiled)
-    except ImportError:
+    if importlib.util.find_spec("aiohttp") is None:  # said before anything is compiled
         print("error: the player needs aiohttp: pip install 'dreamer-jax[play]'", file=sys.stderr)
         return FAULT
     from dreamer.dream.simulation import SimulationError

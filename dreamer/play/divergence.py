@@ -1,4 +1,4 @@
-"""How far two worlds are apart, as one number: 0 where they look the same, about 1 where they have nothing in common."""
+"""How far two worlds are apart, as one number: 0 where they look the same, about 1 where nothing agrees."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Divergence:
 
     Images: the share of pixels that differ visibly, among those that stand out in either image from the background;
     that is learned from reality, as what hardly changes, since most of a screen says nothing. Vectors: the root mean
-    square of the differences of all components, each in units of the range that reality has shown. Discrete values:
-    the share that differs. The largest over all keys counts.
+    square of the differences of all components, each in units of the range that reality has shown, and at most 1.
+    Discrete values: the share that differs. The largest over all keys counts.
     """
 
     def __init__(self, spec: ObservationSpec) -> None:
@@ -51,4 +51,4 @@ class Divergence:
         if isinstance(part, DiscreteSpec):
             return float(np.mean(left != right))
         spread = np.maximum(self._high[key] - self._low[key], LEAST_SPREAD)
-        return float(np.sqrt(np.mean(np.square((left - right) / spread))))
+        return float(np.sqrt(np.mean(np.minimum(1.0, np.square((left - right) / spread)))))

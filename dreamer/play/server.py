@@ -1,8 +1,8 @@
 """The player behind a page: one page of this machine at a time, unless it was told to listen elsewhere.
 
-`/` is the page, `/socket` its WebSocket, `/made/NAME` a snapshot. Everybody on a machine, and every web page that a person
-has open, can reach a loopback port: so the `Host` must be a name of this machine (a foreign page may have made its own
-name point here) and the `Origin` the page itself. Elsewhere a token from the terminal is needed as well.
+`/` is the page, `/socket` its WebSocket, `/made/NAME` a snapshot. Everybody on a machine, and every web page that is
+open there, can reach a loopback port: so the `Host` must be a name of this machine (a foreign page may have made its
+own name point here) and the `Origin` the page itself. Elsewhere a token from the terminal is needed as well.
 """
 
 from __future__ import annotations

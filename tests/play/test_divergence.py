@@ -44,6 +44,8 @@ def test_components_count_in_units_of_their_range():
         divergence.learn({"state": np.array([value], np.float32)})
     far = {"state": np.array([[1.0, 50.0]], np.float32)}
     assert divergence.between(far, {"state": np.zeros((1, 2), np.float32)}) == pytest.approx(0.5)
+    mad = {"state": np.array([[1e6, 0.0]], np.float32)}
+    assert divergence.between(mad, {"state": np.zeros((1, 2), np.float32)}) == pytest.approx(0.5**0.5)
 
 
 def test_the_largest_of_all_keys_counts():
