@@ -120,7 +120,7 @@ async def time_runs_and_is_recorded(browser: Browser) -> None:
     await browser.tap("KeyC")
     await browser.until("document.getElementById('toast').textContent.includes('steps of each world are in')")
     await browser.tap("KeyG")
-    await browser.until("player.last.kind === 'file' && document.querySelector('#toast a')")
+    await browser.until("player.last.kind === 'file' && !!document.querySelector('#toast a')")
     await browser.until("(async () => (await fetch(document.querySelector('#toast a').href)).ok)()")
     await browser.tap("KeyP")
     await browser.until("player.now.paused")
