@@ -35,7 +35,7 @@ BEFORE_JAX = {
     "plan",
     "presets",
     "protocols",
-    "starts",
+    "provenance",
     "validation",
 }  # these answer within a second
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dreamer import starts
-from dreamer.starts import commit, note_start
+from dreamer import provenance
+from dreamer.provenance import commit, note_start
 
 
 def test_every_start_is_a_line(tmp_path: Path):
@@ -32,8 +32,8 @@ def test_the_commit_is_that_of_this_code_and_not_of_a_project_around_it(
     package = tmp_path / "dreamer"
     package.mkdir()
     (package / "a.py").write_text("1\n")
-    monkeypatch.setattr(starts, "PACKAGE", package)
-    monkeypatch.setattr(starts, "GIT", (*starts.GIT[:2], str(package), *starts.GIT[3:]))
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    monkeypatch.setattr(provenance, "GIT", (*provenance.GIT[:2], str(package), *provenance.GIT[3:]))
     git("init", "-q")
     git("add", ".")
     git("commit", "-q", "-m", "first")
@@ -41,5 +41,5 @@ def test_the_commit_is_that_of_this_code_and_not_of_a_project_around_it(
     assert commit() == head
     (package / "a.py").write_text("2\n")
     assert commit() == f"{head}-dirty"
-    monkeypatch.setattr(starts, "PACKAGE", package / "site-packages" / "dreamer")  # installed into that project
+    monkeypatch.setattr(provenance, "PACKAGE", package / "site-packages" / "dreamer")  # installed into that project
     assert head not in commit()
