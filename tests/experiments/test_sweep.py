@@ -40,6 +40,7 @@ class Sweep:
 
     def __init__(self, folder: Path, *, steps: int) -> None:
         self.folder, self.steps = folder, steps
+        self.started: list[subprocess.Popen[str]] = []
         self.suite = folder / "mine.yaml"
         self.suite.write_text(
             f"protocol: classic\nsteps: {steps}\nseeds: 0-1\npreset: debug\ntasks: [CartPole-v1]\n"
@@ -49,10 +50,12 @@ class Sweep:
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         """In a session of its own, as from another terminal."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "experiments.sweep", *self.arguments, *more],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
+        self.started.append(process)
+        return process
 
     def finish(self, *more: str) -> str:
         """Runs it to its good end; what it printed."""
@@ -109,6 +112,11 @@ def sweep(tmp_path: Path) -> Iterator[Sweep]:
     """Leaves no training behind, whatever fails."""
     made = Sweep(tmp_path, steps=800)
     yield made
+    for process in made.started:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
     for seed in SEEDS:
         with contextlib.suppress(OSError, ValueError, KeyError):
             os.kill(made.pid(seed), signal.SIGKILL)
