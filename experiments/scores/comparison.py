@@ -1,7 +1,7 @@
 """Methods side by side, task by task: at which frames, with which seeds, and what is missing.
 
 A task is compared by the protocol of its suite once every method of our own has a score by it. Before that, all
-methods, the published ones too, are compared at the same number of frames: what at least half of our seeds have reached.
+methods, the published ones too, are compared at the same number of frames: what half of our seeds or more have reached.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _row(
 
 
 def _frames(own: Sequence[Sequence[Run]], suite: Suite) -> int | None:
-    """None where the protocol has a score for each method of ours; else what at least half of its seeds have reached."""
+    """None where the protocol has a score for each method of ours; else what half of its seeds or more have reached."""
     scored = [any(training_score(run, suite) is not None for run in runs) for runs in own]
     if suite.window and all(scored):
         return None

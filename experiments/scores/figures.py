@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -50,8 +50,9 @@ STYLE: dict[Any, Any] = {
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """PNG and SVG."""
-    figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
 class Look:
@@ -70,7 +71,7 @@ class Look:
         """Of the whole session: a reference has the same in every figure."""
         return OWN_COLORS[self._own.index(method) % len(OWN_COLORS)] if method in self._own else COLORS[method]
 
-    def line(self, method: str) -> str:
+    def line(self, method: str) -> Literal["-", "--"]:
         """Solid for our own, dashed for a reference."""
         return "-" if method in self._own else "--"
 
@@ -187,7 +188,9 @@ def _panel(axes: Axes, runs: Sequence[Run], suite: Suite, look: Look, limit: flo
         axes.plot(grid, mean, color=look.color(method), linestyle=look.line(method), linewidth=1.2)
         axes.fill_between(grid, *band, color=look.color(method), alpha=0.2, linewidth=0)
     axes.set_xlim(0, limit)
-    axes.xaxis.set_major_locator(MaxNLocator(4 if axes.get_gridspec().ncols <= 4 else 2, steps=[1, 2, 2.5, 5, 10]))
+    if np.ptp(axes.dataLim.intervaly) == 0.0:  # a game in which nobody scores
+        axes.set_ylim(axes.dataLim.y0 - 1, axes.dataLim.y0 + 1)
+    axes.xaxis.set_major_locator(MaxNLocator(4 if dots or len(axes.figure.axes) <= 3 else 2, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_locator(MaxNLocator(6 if dots else 4, min_n_ticks=2))
     axes.yaxis.set_major_formatter(FuncFormatter(_short))
 

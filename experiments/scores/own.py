@@ -1,7 +1,7 @@
 """Runs of our own: run folders, sweeps of such, and result files with a row for every finished training episode.
 
 A result file lies in `results/<suite>/<task>.csv` and has the columns of `COLUMNS`; what a run did not record stays
-empty. The `episodes.csv` of a run folder has `REQUIRED` and the environment's name, and its `config.yaml` says the rest.
+empty. The `episodes.csv` of a run folder has `REQUIRED` and the environment's id, and its `config.yaml` says the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from experiments.scores.protocol import SUITES, suite_of
+from experiments.scores.protocol import SUITES, strip_prefix, suite_of
 from experiments.scores.run import Facts, Run, ScoresError
 
 REQUIRED = ("seed", "agent_steps", "env_frames", "updates", "score", "length")
@@ -36,7 +36,7 @@ def read(path: Path, *, method: str) -> list[Run]:
         raise ScoresError(f"{path} does not exist: give a run, a folder of runs, a result file or a reference's name")
     if path.is_file():
         return _read_file(path, method)
-    if _is_run(path):
+    if _is_run(path) or (path / _EPISODES).is_file():
         return _read_folder(path, method)
     found = [run for inner in _inside(path) for run in read(inner, method=method)]
     if not found:
@@ -81,7 +81,9 @@ def _read_folder(folder: Path, method: str) -> list[Run]:
     if not isinstance(env, str) or not env or not isinstance(seed, int):
         raise ScoresError(f"{folder} is no run: its {_CONFIG} names no env and seed")
     empty = np.zeros(0)
-    return [_run(method, env, "", seed, empty, empty, Facts(str(folder), env, size))]
+    suite = suite_of(env)
+    facts = Facts(str(folder), env, size)
+    return [Run(method, suite.name, strip_prefix(env), seed, empty, empty, facts=facts)]
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -118,14 +120,9 @@ def _read_file(path: Path, method: str, *, size: str = "") -> list[Run]:
             wall_seconds=_last_wall_seconds(rows, path),
             agent_steps=int(float(rows[-1]["agent_steps"])),
         )
-        runs.append(_run(method, env, path.parent.name, seed, frames, scores, facts))
+        suite = suite_of(env) if rows[0].get("env") else SUITES.get(path.parent.name) or suite_of(env)
+        runs.append(Run(method, suite.name, strip_prefix(env), seed, frames, scores, facts=facts))
     return runs
-
-
-def _run(method: str, env: str, folder: str, seed: int, frames: np.ndarray, scores: np.ndarray, facts: Facts) -> Run:
-    """The suite is the folder's, if it has the name of one, and else what the environment's name says."""
-    suite = SUITES.get(folder) or suite_of(env)
-    return Run(method, suite.name, env.removeprefix(suite.prefix), seed, frames, scores, facts=facts)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -15,6 +15,7 @@ from experiments.scores.text import NOTHING, markdown, spread
 REPOSITORY = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- results: made by experiments/table.py, not by hand -->", "<!-- end of results -->"
 REFERENCE = "dreamerv3"
+MEANINGLESS = {"smoke"}  # suites that only show that everything works
 
 
 def renew(repository: Path = REPOSITORY) -> str:
@@ -58,7 +59,7 @@ def table(results: Path) -> str:
 def _files(results: Path) -> Iterator[Path]:
     """Result files as a sweep writes them; what else lies there is older or something else."""
     for path in sorted(results.glob("*/*.csv")):
-        if set(own.COLUMNS) <= set(own.header(path)):
+        if path.parent.name not in MEANINGLESS and set(own.COLUMNS) <= set(own.header(path)):
             yield path
 
 
@@ -79,13 +80,13 @@ def _row(runs: Sequence[Run]) -> list[str]:
     env = first.facts.env if suite_of(first.facts.env) is suite else f"{suite.prefix}{first.task}"
     absent = row.absent[own.OURS]
     frames = f"{suite.compared_at(row.frames):,}{' *' if row.frames and suite.window else ''}"
-    score = spread(row.scores.get(own.OURS)).rpartition(" (")[0]
+    score = spread(row.scores.get(own.OURS)).partition(" (")[0]  # the seeds have a column of their own
     devices = ", ".join(dict.fromkeys(device for run in runs for device in run.facts.devices)) or "unknown"
     size = f" --size {first.facts.size}" if first.facts.size else ""
     return [
         env,
         frames,
-        ", ".join(str(run.seed) for run in runs if run.seed not in absent),
+        ", ".join(str(run.seed) for run in runs if run.seed not in absent) or NOTHING,
         score,
         spread(row.scores.get(REFERENCE)),
         f"{devices}; {first.facts.size or 'unknown'}",
