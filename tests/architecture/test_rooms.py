@@ -35,6 +35,7 @@ BEFORE_JAX = {
     "plan",
     "presets",
     "protocols",
+    "provenance",
     "validation",
 }  # these answer within a second
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS = 300.0  # until a process that does not go on counts as hung
+SECONDS = 1200.0  # until a process that does not go on counts as hung
 SEEDS = (0, 1)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * SECONDS)]
 
 
 @pytest.fixture(autouse=True)
@@ -35,24 +35,27 @@ class Sweep:
 
     Args:
         folder: of everything.
-        steps: of a trial; the 280 updates that 1,200 steps bring last long enough to be killed in.
+        steps: of a trial; the 180 updates that 800 steps bring last long enough to be killed in.
     """
 
     def __init__(self, folder: Path, *, steps: int) -> None:
         self.folder, self.steps = folder, steps
+        self.started: list[subprocess.Popen[str]] = []
         self.suite = folder / "mine.yaml"
         self.suite.write_text(
             f"protocol: classic\nsteps: {steps}\nseeds: 0-1\npreset: debug\ntasks: [CartPole-v1]\n"
-            "overrides: {log: {every_seconds: 0.05, video_every: 0}, checkpoint: {every_seconds: 0.5}}\n"
+            "overrides: {log: {every_seconds: 0.05, video_every: 0}, checkpoint: {every_seconds: 3}}\n"
         )
         self.arguments = [str(self.suite), "--out", str(folder / "out"), "--results", str(folder / "results")]
 
     def start(self, *more: str) -> subprocess.Popen[str]:
         """In a session of its own, as from another terminal."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "experiments.sweep", *self.arguments, *more],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
+        self.started.append(process)
+        return process
 
     def finish(self, *more: str) -> str:
         """Runs it to its good end; what it printed."""
@@ -107,8 +110,13 @@ class Sweep:
 @pytest.fixture
 def sweep(tmp_path: Path) -> Iterator[Sweep]:
     """Leaves no training behind, whatever fails."""
-    made = Sweep(tmp_path, steps=1200)
+    made = Sweep(tmp_path, steps=800)
     yield made
+    for process in made.started:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
     for seed in SEEDS:
         with contextlib.suppress(OSError, ValueError, KeyError):
             os.kill(made.pid(seed), signal.SIGKILL)
