@@ -100,7 +100,7 @@ class ObservationCodec:
         image_layout: str = "auto",
         zero_nonfinite: bool = False,
     ) -> None:
-        self._zero_nonfinite = zero_nonfinite
+        self._space, self._zero_nonfinite = space, zero_nonfinite
         self.spec: ObservationSpec = {}
         self._sources: dict[str, _Source] = {}
         for path, leaf in leaves(space, what="observation").items():
@@ -148,6 +148,37 @@ class ObservationCodec:
             return np.array(array, np.float32).reshape((*lead, part.size))
         return (array - first_class(space)).astype(np.int32).reshape((*lead, len(num_classes(space))))
 
+    @property
+    def decoded_space(self) -> spaces.Space:
+        """What `decode` gives: the space of the environment, its images at the size to which they are resized."""
+        decoded = {source.path: self._decoded_leaf(key) for key, source in self._sources.items()}
+        return _rebuild(self._space, decoded, ())
+
+    def decode(self, observation: dict[str, np.ndarray]) -> Any:
+        """Observations as the environment gives them, from arrays `[*lead, ...]`; `encode` of it changes no bit."""
+        values: dict[Path, Any] = {}
+        for key, (path, space, layout, _) in self._sources.items():
+            array, part = observation[key], self.spec[key]
+            if layout is not None:
+                if layout.channel_first:
+                    array = np.moveaxis(array, -1, -3)
+                array = array if layout.high == 255.0 else array / 255.0
+            lead = array.shape[: array.ndim - (1 if layout is None else 3)]
+            if isinstance(part, DiscreteSpec):
+                array = array.reshape((*lead, *space.shape)) + first_class(space)
+            values[path] = array.reshape((*lead, *self._decoded_leaf(key).shape)).astype(space.dtype)
+        return _nest(self._space, values, ())
+
+    def _decoded_leaf(self, key: str) -> Leaf:
+        _, space, layout, _ = self._sources[key]
+        part = self.spec[key]
+        if layout is None or not isinstance(part, ImageSpec) or (part.height, part.width) == layout[:2]:
+            return space
+        sides = (part.height, part.width)
+        colored = (part.channels, *sides) if layout.channel_first else part
+        shape = sides if len(space.shape) == 2 else tuple(colored)
+        return spaces.Box(0, layout.high, shape, space.dtype)
+
 
 def _layout(space: Leaf, key: str, order: str) -> ImageLayout | None:
     return image_layout(space, key=key, order=order) if isinstance(space, spaces.Box) else None
@@ -170,6 +201,7 @@ class ActionCodec:
     Attributes:
         spec: the kinds by key.
         width: `A`, size of the flat vector.
+        limits: lowest and highest values of every `Box`, float64 `[size]`, by key.
     """
 
     def __init__(self, space: spaces.Space, *, bound: float | None = None) -> None:
@@ -185,11 +217,16 @@ class ActionCodec:
         self.width = action_width(self.spec)
         if not self.width:
             raise EnvironmentFault("the action space is empty; give it at least one Box or Discrete space")
-        self._limits = {
+        self.limits = {
             key: _limits(leaf, bound=bound, key=key)
             for key, (_, leaf) in self._leaves.items()
             if isinstance(leaf, spaces.Box)
         }
+
+    @property
+    def simple_spaces(self) -> dict[str, Leaf]:
+        """The spaces of the keys."""
+        return {key: leaf for key, (_, leaf) in self._leaves.items()}
 
     def decode(self, action: np.ndarray) -> Any:
         """Actions of the space, batched as gymnasium does, from `[..., A]`."""
@@ -201,12 +238,40 @@ class ActionCodec:
             width = action_width({key: self.spec[key]})
             block = action[..., start : start + width]
             start += width
-            values[path] = self._continuous(key, space, block) if key in self._limits else _symbols(space, block)
+            values[path] = self._continuous(key, space, block) if key in self.limits else _symbols(space, block)
             values[path] = values[path].reshape((*lead, *space.shape))[()]  # [()]: a scalar for a bare Discrete
         return _nest(self._space, values, ())
 
+    def encode(self, action: Any, *, lead: tuple[int, ...] = ()) -> np.ndarray:
+        """Flat vectors float32 `[*lead, A]` that `decode` to these actions, which somebody else chose.
+
+        Raises:
+            EnvironmentFault: an action has another shape than its space, is not finite, or is none of its choices.
+        """
+        blocks = []
+        for key in sorted(self.spec):
+            (path, space), chosen = self._leaves[key], action
+            for name in path:
+                chosen = chosen[name]
+            array = np.asarray(chosen)
+            if array.shape != (*lead, *space.shape):
+                raise EnvironmentFault(
+                    f"action {key!r} has shape {array.shape}, its space declares {(*lead, *space.shape)}"
+                )
+            flat = array.reshape((*lead, math.prod(space.shape)))
+            blocks.append(self._fractions(key, flat) if key in self.limits else _one_hot(key, space, flat))
+        return np.concatenate(blocks, axis=-1).astype(np.float32)
+
+    def _fractions(self, key: str, values: np.ndarray) -> np.ndarray:
+        """Where values lie between their limits, in [-1, 1]."""
+        low, high = self.limits[key]
+        if not np.isfinite(values).all():
+            raise EnvironmentFault(f"action {key!r} is NaN or infinite")
+        span = np.where(high > low, high - low, 1.0)
+        return np.clip((values.astype(np.float64) - low) / span * 2.0 - 1.0, -1.0, 1.0)
+
     def _continuous(self, key: str, space: Leaf, block: np.ndarray) -> np.ndarray:
-        low, high = self._limits[key]
+        low, high = self.limits[key]
         scaled = low + (np.clip(block.astype(np.float64), -1.0, 1.0) + 1.0) / 2.0 * (high - low)
         if np.issubdtype(space.dtype, np.integer):
             scaled = np.rint(scaled)
@@ -238,6 +303,26 @@ def _symbols(space: Leaf, block: np.ndarray) -> np.ndarray:
     indices = [part.argmax(-1) for part in np.split(block, ends[:-1], axis=-1)]
     index = np.stack(indices, axis=-1).reshape((*block.shape[:-1], *space.shape))
     return (index + first_class(space)).astype(space.dtype)
+
+
+def _one_hot(key: str, space: Leaf, values: np.ndarray) -> np.ndarray:
+    """Values of the space `[..., size]` as one-hot blocks side by side."""
+    index = values - first_class(space).ravel()
+    blocks = [index[..., [i]] == np.arange(count) for i, count in enumerate(num_classes(space))]
+    if not all(block.any(axis=-1).all() for block in blocks):
+        raise EnvironmentFault(
+            f"action {key!r} has values {values.min()} to {values.max()}, which {space} does not have"
+        )
+    return np.concatenate(blocks, axis=-1)
+
+
+def _rebuild(space: spaces.Space, simple: dict[Path, spaces.Space], path: Path) -> spaces.Space:
+    """A nested space with other simple spaces in it, by their path."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict([(name, _rebuild(child, simple, (*path, name))) for name, child in space.spaces.items()])
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple([_rebuild(child, simple, (*path, i)) for i, child in enumerate(space.spaces)])
+    return simple[path]
 
 
 def _nest(space: spaces.Space, values: dict[Path, Any], path: Path) -> Any:

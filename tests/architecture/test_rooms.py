@@ -22,6 +22,8 @@ ENTRY_POINTS = {
     "doctor",
     "evaluate",
     "evaluation",
+    "exchange",
+    "export",
     "play",
     "remote",
     "report",
@@ -39,7 +41,7 @@ ROOMS = {
     "training": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.data"},
     "dream": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.training", "envs"},
 }
-SINGLE_IMPORTER = ("orbax", "ray", "tensorboard", "tyro", "wandb")
+SINGLE_IMPORTER = ("minari", "orbax", "ray", "safetensors", "tensorboard", "tyro", "wandb")
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 UNSAFE_LOADERS = {"unsafe_load", "full_load", "UnsafeLoader", "FullLoader"}  # of yaml
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines
