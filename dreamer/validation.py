@@ -224,7 +224,7 @@ def _offline_problems(config: Config, given: Collection[str]) -> list[str]:
         )
     found = _STEPS.fullmatch(config.steps.strip())
     if found and found["unit"]:
-        problems.append(f"--steps {config.steps}: {name} counts updates, so give a number without a unit")
+        problems.append(f"{name} counts updates: give their number, such as --steps 20000, and not {config.steps}")
     return problems
 
 

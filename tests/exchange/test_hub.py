@@ -100,7 +100,7 @@ def rewrite(path: Path, change) -> None:
         ("spaces.json", lambda data: data.replace(b"4", b"5"), "spaces.json has changed"),
         ("config.json", lambda data: data[:100], "damaged"),
         ("config.json", lambda data: data.replace(b'"format": 1', b'"format": 9'), "is of format 9"),
-        ("config.json", lambda data: data.replace(b'"deter": 32', b'"deter": 64'), r"rssm/.* is float32\["),
+        ("config.json", lambda data: data.replace(b'"deter": 64', b'"deter": 128'), r"rssm/.* is float32\["),
         ("config.json", lambda data: data.replace(b'"deter"', b'"detter"'), "detter"),
     ],
 )
