@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-from envs.spaces import ActionSpec, ObservationSpec
+from envs.codec import observation_space
+from envs.spaces import ActionSpec, ObservationSpec, action_width
 
 
 class Start(NamedTuple):
@@ -49,7 +50,14 @@ class Outcome(NamedTuple):
 
 
 class Simulation(Protocol):
-    """Futures under actions. A state stays usable: to rewind is to keep it, to fork is to use it twice."""
+    """Futures under actions. A state stays usable: to rewind is to keep it, to fork is to use it twice.
+
+    What is simulated after an end (`continue_prob` 0, or `truncated`) means nothing; the truth repeats the end.
+
+    Attributes:
+        observation_spec: kinds of the observation's arrays.
+        action_spec: kinds of the action's parts.
+    """
 
     observation_spec: ObservationSpec
     action_spec: ActionSpec
@@ -57,15 +65,59 @@ class Simulation(Protocol):
     def begin(self, start: Start, *, seed: int) -> tuple[Any, Outcome]:
         """The state in which `N` futures begin, and how the present looks in it (reward 0).
 
+        Args:
+            start: where they begin.
+            seed: root of all randomness of these futures; row i draws the same numbers whatever `N` is.
+
         Raises:
             SimulationError: it cannot begin there; the message says what is missing.
         """
         ...
 
     def step(self, state: Any, action: Float[np.ndarray, "N A"]) -> tuple[Any, Outcome]:
-        """One agent step of every future."""
+        """One agent step of every future, under flat actions as `envs.Environment` takes them."""
         ...
 
 
 class SimulationError(ValueError):
     """A future cannot be simulated so; the message says what to do."""
+
+
+def require_start(start: Start, simulation: Simulation) -> int:
+    """The number of futures that begin there.
+
+    Raises:
+        SimulationError: an array is missing, or not of the shape and dtype that the simulation takes.
+    """
+    flags = np.asarray(start.is_first)
+    if flags.ndim != 2 or 0 in flags.shape:
+        raise SimulationError(f"the start's is_first has shape {flags.shape}; give [N, T], with a step at least")
+    spaces = observation_space(simulation.observation_spec)
+    wanted = {key: (tuple(space.shape or ()), np.dtype(space.dtype)) for key, space in spaces.items()}
+    if start.observation.keys() != wanted.keys():
+        raise SimulationError(f"the start observes {sorted(start.observation)}; this model takes {sorted(wanted)}")
+    wanted["previous_action"] = ((action_width(simulation.action_spec),), np.dtype(np.float32))
+    for key, array in {**start.observation, "previous_action": start.previous_action}.items():
+        shape, dtype = (*flags.shape, *wanted[key][0]), wanted[key][1]
+        if array.shape != shape or array.dtype != dtype:
+            raise SimulationError(
+                f"the start's {key!r} is {array.dtype.name} {list(array.shape)}; give {dtype} {list(shape)}, "
+                "encoded as `envs.Environment` does"
+            )
+        if not np.isfinite(array).all():
+            raise SimulationError(f"the start's {key!r} holds a NaN or an infinity; give finite numbers")
+    return len(flags)
+
+
+def require_action(action: np.ndarray, *, num: int, simulation: Simulation) -> Float[np.ndarray, "N A"]:
+    """The actions as float32.
+
+    Raises:
+        SimulationError: they are not finite flat actions of so many futures.
+    """
+    action, wanted = np.asarray(action, np.float32), (num, action_width(simulation.action_spec))
+    if action.shape != wanted:
+        raise SimulationError(f"the action has shape {list(action.shape)}; give flat actions {list(wanted)}")
+    if not np.isfinite(action).all():
+        raise SimulationError("the action holds a NaN or an infinity; give finite numbers")
+    return action

@@ -29,7 +29,16 @@ ENTRY_POINTS = {
     "report",
     "train",
 }  # these know the parts
-BEFORE_JAX = {"cli", "config", "memory", "own_envs", "plan", "presets", "validation"}  # these answer within a second
+BEFORE_JAX = {
+    "cli",
+    "config",
+    "memory",
+    "own_envs",
+    "plan",
+    "presets",
+    "protocols",
+    "validation",
+}  # these answer within a second
 
 # room: what it may import of this project, beside the vocabulary and itself
 ROOMS = {
@@ -39,7 +48,10 @@ ROOMS = {
     "data": set(),
     "remote": {"dreamer.training", "envs"},
     "training": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.data"},
-    "dream": {"dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.training", "envs"},
+    "dream": {
+        *("dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.data", "dreamer.training", "envs"),
+        *("dreamer.agent", "dreamer.evaluation"),  # what is dreamt with, and the environment that it was trained in
+    },
 }
 SINGLE_IMPORTER = ("minari", "orbax", "ray", "safetensors", "tensorboard", "tyro", "wandb")
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
