@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dreamer import export
+from dreamer.exchange.offline import DatasetCollector
 from dreamer.plan import DatasetFacts, Machine, startup_plan
 from dreamer.presets import ConfigError
 from dreamer.train import main
@@ -15,6 +17,8 @@ from dreamer.training.counters import Counters
 from dreamer.training.progress import Progress
 from dreamer.validation import resolve
 from envs.spaces import DiscreteSpec, VectorSpec
+from tests.exchange.test_episodes import random_steps
+from tests.model.tiny import tiny_definition
 
 OFFLINE = {"env": "CartPole-v1", "offline": "mine/x-v0", "preset": "debug", "steps": "300"}
 
@@ -103,3 +107,45 @@ def test_an_export_needs_a_form(capsys):
 def test_an_export_of_nothing_is_one_sentence(tmp_path, capsys):
     assert export.main([str(tmp_path / "none"), "--policy", str(tmp_path / "out")]) == 1
     assert "holds neither a run nor a saved agent" in capsys.readouterr().err
+
+
+class ThreeEpisodes:
+    """A source in memory; counts what was asked of it."""
+
+    facts = DatasetFacts("mine/x-v0", 3, 21)
+
+    def __init__(self):
+        self.asked = []
+
+    def steps(self, *, start):
+        self.asked.append(start)
+        yield from (random_steps(seed) for seed in range(start, 3))
+
+
+class Kept:
+    """A sink that keeps rewards and latents."""
+
+    def __init__(self):
+        self.rewards, self.latents = [], []
+
+    def add(self, timestep, *, action, latent):
+        assert timestep.observation.keys() == {"eye", "arm/0", "arm/1"}
+        assert action.shape == (1, 7)
+        self.rewards.append(float(timestep.reward[0]))
+        self.latents.append(latent)
+
+
+def test_reading_goes_on_where_it_was_stopped():
+    definition, sink, source = tiny_definition(), Kept(), ThreeEpisodes()
+    collector = DatasetCollector(source, definition)
+    answers = iter([True, False])  # stopped after the second episode
+    collector.step({}, sink, meanwhile=lambda: next(answers))
+    assert not collector.is_complete
+    later = DatasetCollector(source, definition)
+    later.restore(collector.state(), None)
+    later.step({}, sink, meanwhile=lambda: True)
+    assert later.is_complete
+    assert source.asked == [0, 2]
+    expected = [float(reward) for seed in range(3) for reward in random_steps(seed)["reward"]]
+    assert sink.rewards == expected
+    assert all(not np.asarray(latent.stoch).any() for latent in sink.latents)
