@@ -20,7 +20,7 @@ from dreamer.launch import entered
 from dreamer.memory import memory_is_short
 from dreamer.plan import DatasetFacts, startup_plan
 from dreamer.presets import ConfigError
-from dreamer.starts import note_start
+from dreamer.provenance import note_start
 from dreamer.validation import budget_problems, steps_to_agent_steps
 
 if TYPE_CHECKING:

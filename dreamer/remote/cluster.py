@@ -33,15 +33,20 @@ class Cluster:
     Args:
         settings: where, and for how many workers.
         asked_by: flags of the command line that ask for workers and name the address.
+        echo: whether what the workers print is printed here, too.
 
     Raises:
         ClusterError: there is no Ray, no cluster, or not enough of it.
     """
 
     def __init__(
-        self, settings: RayConfig, *, asked_by: tuple[str, str] = ("--ray.collectors", "--ray.address")
+        self,
+        settings: RayConfig,
+        *,
+        asked_by: tuple[str, str] = ("--ray.collectors", "--ray.address"),
+        echo: bool = True,
     ) -> None:
-        self._asked_by = asked_by
+        self._asked_by, self._echo = asked_by, echo
         self._ray = _installed(asked_by[0])
         self._is_mine = not self._ray.is_initialized()
         if self._is_mine:
@@ -115,14 +120,14 @@ class Cluster:
             self._ray.shutdown()
 
     def _connect(self, settings: RayConfig) -> None:
-        quiet = {"logging_level": "error", "include_dashboard": False}
+        quiet = {"logging_level": "error", "log_to_driver": self._echo}
         if settings.address == LOCAL:
-            self._ray.init(address=LOCAL, num_cpus=settings.collectors, **quiet)
+            self._ray.init(address=LOCAL, num_cpus=settings.collectors, include_dashboard=False, **quiet)
             return
         if settings.address != AUTO:
             _require_answer(settings.address, flag=self._asked_by[1])
         try:
-            self._ray.init(address=settings.address, logging_level="error")
+            self._ray.init(address=settings.address, **quiet)
         except Exception as error:  # of many kinds: no node here, other versions, a lost token
             reason = " ".join(str(error).split())[:300]
             raise ClusterError(

@@ -21,7 +21,6 @@ from experiments.sweep.board import Board, summary
 from experiments.sweep.processes import JobsError, LocalRunner, Runner, local_slots
 from experiments.sweep.queue import Queue
 from experiments.sweep.results import RESULTS, write_results
-from experiments.sweep.scores import score_table
 from experiments.sweep.suites import Suite, SuiteError, load_suite, parse_seeds, suite_names
 from experiments.sweep.trials import OWNED, Trial, command_line, plan_trials, require_same
 
@@ -124,7 +123,7 @@ def sweep(suite: Suite, trials: list[Trial], options: argparse.Namespace) -> int
             run(queue, board, stop)
     finally:
         runner.close()
-    print(score_table(suite, trials))
+    show_scores(trials)
     print(summary(queue))
     for entry in queue.entries:
         if entry.status == "failed":
@@ -134,6 +133,22 @@ def sweep(suite: Suite, trials: list[Trial], options: argparse.Namespace) -> int
         print("stopped; the same command continues")
         return stop.exit_code
     return FAULT if any(entry.status == "failed" for entry in queue.entries) else 0
+
+
+def show_scores(trials: list[Trial]) -> None:
+    """The tables of `experiments.table` for what is finished, beside the published scores where there are any."""
+    from experiments import table
+    from experiments.scores.protocol import suite_of
+    from experiments.scores.published import suites_of
+
+    by_suite: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.is_finished:
+            by_suite.setdefault(suite_of(trial.task).name, []).append(str(trial.folder))
+    for name, folders in by_suite.items():
+        against = ["--against", "dreamerv3"] if name in suites_of("dreamerv3") else []
+        table.main([*folders, "--suite", name, *against])
+        print()
 
 
 def run(queue: Queue, board: Board, stop: Stop) -> None:

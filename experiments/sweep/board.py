@@ -79,7 +79,7 @@ class Board:
         table.add_column("task", no_wrap=True)
         table.add_column("seed", justify="right")
         table.add_column("state", no_wrap=True)
-        table.add_column("done", justify="right")
+        table.add_column("trained", justify="right")
         table.add_column("left", justify="right")
         table.add_column("score", justify="right")
         table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -106,9 +106,9 @@ def summary(queue: Queue) -> str:
 
 def _cells(entry: Entry) -> list[str]:
     trial, status = entry.trial, entry.status
-    if status == "waiting" and not entry.died:
-        return [trial.task, str(trial.seed), status, "", "", "", entry.note]
     progress = trial.progress()
+    if status in ("waiting", "stopped") and not progress.agent_steps:
+        return [trial.task, str(trial.seed), status, "", "", "", entry.note]
     left = trial.total_steps - progress.agent_steps
     remaining = duration(left / progress.rate) if status == "running" and progress.rate > 0 else ""
     score = "" if progress.score is None else f"{progress.score:,.1f}"

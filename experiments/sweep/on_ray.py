@@ -30,8 +30,8 @@ GLANCE = 0.2  # seconds
 class Host:
     """What holds a trial's process, on its machine. Calls of `signal` come while `run` waits."""
 
-    def __init__(self, *, directory: str, paths: str) -> None:
-        self._directory, self._paths = directory, paths
+    def __init__(self, *, directory: str, environment: dict[str, str]) -> None:
+        self._directory, self._environment = directory, environment
         self._process: subprocess.Popen[bytes] | None = None
         self._signal = 0  # that came before the process was there
 
@@ -46,7 +46,7 @@ class Host:
         lock, deadline = Path(folder, "run.lock"), time.monotonic() + PATIENCE
         while is_locked(lock) and time.monotonic() < deadline and not self._signal:
             time.sleep(GLANCE)
-        process = launch(command, Path(log), environment={"PYTHONPATH": self._paths})
+        process = launch(command, Path(log), environment=self._environment)
         self._process = process
         if self._signal:
             process.send_signal(self._signal)
@@ -110,7 +110,9 @@ class RayRunner:
 
     def __init__(self, address: str, *, jobs: int | None, cpus: float, gpus: float | None, device: str) -> None:
         cores = math.ceil(jobs * cpus) if jobs else os.cpu_count() or 1
-        self._cluster = Cluster(RayConfig(collectors=cores if address == LOCAL else 0, address=address), asked_by=FLAGS)
+        self._cluster = Cluster(
+            RayConfig(collectors=cores if address == LOCAL else 0, address=address), asked_by=FLAGS, echo=False
+        )
         there = self._cluster.resources()
         if gpus is None:
             gpus = float(device in ("auto", "gpu") and there.get("GPU", 0) > 0)
@@ -121,6 +123,9 @@ class RayRunner:
                 f"{there.get('CPU', 0):g} and {there.get('GPU', 0):g}: ask for less, or join more machines to it."
             )
         self._options = {"num_cpus": cpus, "num_gpus": gpus, "max_concurrency": 2, "max_restarts": 0}
+        self._environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+        if 0 < gpus < 1:  # JAX would take three quarters of a GPU that others share
+            self._environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * gpus:.2f}"
         self._jobs = jobs or math.inf
         self._running: list[_Remote] = []
 
@@ -131,9 +136,7 @@ class RayRunner:
 
     def start(self, trial: Trial) -> Handle:
         """Hands a trial to Ray."""
-        host = self._cluster.start(
-            Host, directory=os.getcwd(), paths=os.environ.get("PYTHONPATH", ""), options=self._options
-        )
+        host = self._cluster.start(Host, directory=os.getcwd(), environment=self._environment, options=self._options)
         handle = _Remote(self._cluster, host, trial)
         self._running.append(handle)
         return handle

@@ -17,7 +17,7 @@ import numpy as np
 
 from dreamer.config import Config
 from dreamer.presets import flatten, from_yaml
-from dreamer.starts import STARTS
+from dreamer.provenance import STARTS
 from experiments.sweep.trials import Trial
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
