@@ -13,7 +13,6 @@ from pathlib import Path
 from dreamer.train import FAULT, PLATFORMS
 
 PROGRAM = "python -m dreamer.export"
-FORMS = ("policy", "hub", "stablehlo", "minari")
 INTERRUPTED = 130  # exit code
 
 
@@ -29,9 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     from envs.environment import EnvironmentFault
 
     try:
-        for form in FORMS:
+        for form, write in FORMS.items():
             if getattr(arguments, form) is not None:
-                globals()[f"export_{form}"](arguments.run, getattr(arguments, form))
+                write(arguments.run, getattr(arguments, form))
     except (CheckpointError, ConfigError, DatasetError, EnvironmentFault, OSError, RunFolderError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAULT
@@ -108,6 +107,9 @@ def export_minari(run: Path, name: str) -> None:
     )
     print(f"minari: {name} in {path}: {tally}")
     print(f"learn from it: python -m dreamer.train --offline {name} --env {replay.interface.env} --steps 20000")
+
+
+FORMS = {"policy": export_policy, "hub": export_hub, "stablehlo": export_stablehlo, "minari": export_minari}
 
 
 if __name__ == "__main__":

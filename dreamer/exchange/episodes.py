@@ -68,7 +68,10 @@ def to_steps(episode: NativeEpisode, *, observation_codec: ObservationCodec, act
         observation = observation_codec.encode(episode.observations, lead=(length + 1,))
         action = action_codec.encode(episode.actions, lead=(length,))
     except (EnvironmentFault, LookupError, TypeError, ValueError) as error:
-        raise EpisodeError(f"{error}; {length} steps need {length + 1} observations and {length} actions") from error
+        said = " ".join(str(error).split())  # which may show arrays
+        raise EpisodeError(
+            f"{said[:200]}; {length} steps need {length + 1} observations and {length} actions"
+        ) from error
     for name, array in {"rewards": rewards, **observation}.items():
         if not np.isfinite(array).all():
             raise EpisodeError(f"{name!r} is NaN or infinite")
