@@ -26,6 +26,8 @@ COLORS = {"dreamerv3": "#D55E00", "ppo": "#009E73", "muzero": "#CC79A7"}
 OWN_COLORS = ("#0072B2", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 WIDTH = 7.0  # inches, a page of two columns
 POINTS_OF_A_CURVE = 40  # where no suite says how wide a bin is
+FEW_POINTS = 8  # of a curve, which are then marked
+EPISODES_OF_A_BIN = 2  # or more, so that a curve does not follow single episodes
 DOTS_UP_TO = 4  # tasks: single episodes are shown, too
 LEAST_PART_OF_AXIS = 0.25  # that our own runs fill, however long the published ones are
 STYLE: dict[Any, Any] = {
@@ -182,10 +184,13 @@ def _panel(axes: Axes, runs: Sequence[Run], suite: Suite, look: Look, limit: flo
                     markeredgewidth=0, rasterized=True,
                 )  # fmt: skip
         width = _bin(mine, suite)
-        last = max(math.ceil(run.last_frame / width) for run in mine)
-        grid = width * np.arange(1, last + 1)
+        last = min(max(run.last_frame for run in mine), limit)  # what lies beyond would stretch the scores' axis
+        grid = width * np.arange(1, math.ceil(last / width) + 1)
         mean, band = statistics.mean_and_band(np.stack([curve(run, width, grid) for run in mine]))
-        axes.plot(grid, mean, color=look.color(method), linestyle=look.line(method), linewidth=1.2)
+        grid = np.minimum(grid, max(run.last_frame for run in mine))  # the last bin ends where the runs end
+        marker = "o" if len(grid) <= FEW_POINTS else ""
+        color = look.color(method)
+        axes.plot(grid, mean, color=color, linestyle=look.line(method), linewidth=1.2, marker=marker, markersize=3)
         axes.fill_between(grid, *band, color=look.color(method), alpha=0.2, linewidth=0)
     axes.set_xlim(0, limit)
     if np.ptp(axes.dataLim.intervaly) == 0.0:  # a game in which nobody scores
@@ -199,7 +204,8 @@ def _bin(runs: Sequence[Run], suite: Suite) -> int:
     """The published width, or less for a run that is too short for it: one, two or five times a power of ten."""
     if runs[0].binned:
         return suite.bin
-    rough = max(run.last_frame for run in runs) / POINTS_OF_A_CURVE
+    gaps = np.concatenate([np.diff(run.frames, prepend=0.0) for run in runs])
+    rough = max(max(run.last_frame for run in runs) / POINTS_OF_A_CURVE, EPISODES_OF_A_BIN * float(np.median(gaps)))
     power = 10 ** math.floor(math.log10(max(rough, 1.0)))
     nice = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
     return min(int(nice), suite.bin) if suite.window else int(nice)

@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", default="", metavar="METHODS", help="published methods, such as dreamerv3,ppo")
     parser.add_argument("--suite", choices=SUITES, help="where RUNS are of several suites")
     parser.add_argument("--size", default="", help="only runs of this size, such as 12m")
-    parser.add_argument("--at", type=_frames, help="compare at so many env frames, such as 100k, not by the protocol")
+    parser.add_argument(
+        "--at", type=_frames, metavar="FRAMES", help="compare at so many env frames, such as 100k, not by the protocol"
+    )
 
 
 def select(arguments: argparse.Namespace) -> Selection:

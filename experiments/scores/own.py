@@ -118,7 +118,6 @@ def _read_file(path: Path, method: str, *, size: str = "") -> list[Run]:
             commits=_distinct(rows, "commit"),
             devices=_distinct(rows, "device"),
             wall_seconds=_last_wall_seconds(rows, path),
-            agent_steps=int(float(rows[-1]["agent_steps"])),
         )
         suite = suite_of(env) if rows[0].get("env") else SUITES.get(path.parent.name) or suite_of(env)
         runs.append(Run(method, suite.name, strip_prefix(env), seed, frames, scores, facts=facts))

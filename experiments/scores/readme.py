@@ -43,7 +43,7 @@ def table(results: Path) -> str:
     Raises:
         ScoresError: a result file is damaged.
     """
-    headings = ["task", "env frames", "seeds", "score", REFERENCE, "device, size", "hours a seed", "command"]
+    headings = ["task", "env frames", "seeds", "score", REFERENCE, "device; size; commit", "hours a seed", "command"]
     rows = [_row(runs) for path in _files(results) for runs in _kinds(own.read(path, method=own.OURS))]
     legend = (
         f"Score: mean over seeds ± standard deviation, training episodes of the suite's window; {REFERENCE}: published"
@@ -81,7 +81,9 @@ def _row(runs: Sequence[Run]) -> list[str]:
     absent = row.absent[own.OURS]
     frames = f"{suite.compared_at(row.frames):,}{' *' if row.frames and suite.window else ''}"
     score = spread(row.scores.get(own.OURS)).partition(" (")[0]  # the seeds have a column of their own
-    devices = ", ".join(dict.fromkeys(device for run in runs for device in run.facts.devices)) or "unknown"
+    devices = dict.fromkeys(device for run in runs for device in run.facts.devices)
+    commits = dict.fromkeys(commit for run in runs for commit in run.facts.commits)
+    origin = (", ".join(devices), first.facts.size, ", ".join(commits))
     size = f" --size {first.facts.size}" if first.facts.size else ""
     return [
         env,
@@ -89,7 +91,7 @@ def _row(runs: Sequence[Run]) -> list[str]:
         ", ".join(str(run.seed) for run in runs if run.seed not in absent) or NOTHING,
         score,
         spread(row.scores.get(REFERENCE)),
-        f"{devices}; {first.facts.size or 'unknown'}",
+        "; ".join(part or "unknown" for part in origin),
         _hours(runs),
         f"`python -m dreamer.train --env {env}{size} --seed {first.seed}`",
     ]

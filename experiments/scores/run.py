@@ -23,7 +23,6 @@ class Facts:
         commits: of the code, in the order in which they trained.
         devices: what it ran on.
         wall_seconds: at the last episode.
-        agent_steps: at the last episode.
     """
 
     source: str = ""
@@ -33,7 +32,6 @@ class Facts:
     commits: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     wall_seconds: float | None = None
-    agent_steps: int | None = None
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,14 @@ def test_seeds_are_drawn_within_their_task():
     assert [np.mean(drawn == value) for value in (0.0, 1.0, 2.0)] == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
 
 
+def test_a_long_bootstrap_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys):
+    statistics.bootstrap(arrays([0.0, 2.0]), statistics.mean, resamples=1000)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(statistics, "_PATIENCE", 0.0)
+    statistics.bootstrap(arrays([0.0, 2.0]), statistics.mean, resamples=1000)
+    assert "bootstrap: 500 of 1,000 resamples" in capsys.readouterr().err
+
+
 def test_the_intervals_hold_the_truth_as_often_as_they_say():
     """Normal scores, whose mean, and whose chance to beat another normal, are known."""
     random = np.random.default_rng(1)

@@ -139,7 +139,7 @@ def test_the_readmes_table_is_renewed_and_nothing_around_it(tmp_path: Path):
     *cells, dreamerv3, device, hours, command = rows[2]
     assert cells == ["atari100k_pong", "110,000 *", "0, 1", "-19.0 ± 1.0"]
     assert dreamerv3.endswith("(5)")
-    assert (device, hours) == ("NVIDIA H200; 12m", "1.5")
+    assert (device, hours) == ("NVIDIA H200; 12m; abc1234", "1.5")
     assert command == "`python -m dreamer.train --env atari100k_pong --size 12m --seed 0`"
     assert rows[3][:5] == ["CartPole-v1", "500", "0", "500.0", "-"]
     assert readme.renew(tmp_path) == "README.md is up to date"
