@@ -19,6 +19,7 @@ from dreamer.launch import entered
 from dreamer.memory import memory_is_short
 from dreamer.plan import startup_plan
 from dreamer.presets import ConfigError
+from dreamer.provenance import note_start
 from dreamer.validation import budget_problems, steps_to_agent_steps
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def begin(
     if not hosts.is_first:
         return trainer, []
     keep(config, environment, folder)
+    note_start(folder.path, agent_steps=trainer.counters.agent_steps, device=device_name(config))
     return trainer, told
 
 

@@ -80,7 +80,7 @@ class _Source(NamedTuple):
 
 
 class ObservationCodec:
-    """Turns observations of a space into flat dicts of images, vectors and symbols.
+    """Turns observations of a space into flat dicts of images, vectors and symbols, and back.
 
     Args:
         space: of one environment's observations.
@@ -90,6 +90,7 @@ class ObservationCodec:
 
     Attributes:
         spec: the kinds by key.
+        decoded_space: of what `decode` returns: the same space, but images are as encoded where encoding resizes them.
     """
 
     def __init__(
@@ -114,6 +115,11 @@ class ObservationCodec:
             self._sources[key] = _Source(path, leaf, layout, Declaration(leaf, key=key))
         if not self.spec:
             raise EnvironmentFault("the observation space is empty; give it at least one Box or Discrete space")
+        self._space = space
+        decoded = {
+            s.path: _encoded_space(self.spec[k]) if self._resizes(k) else s.space for k, s in self._sources.items()
+        }
+        self.decoded_space = _nest_spaces(space, decoded, ())
 
     def describe_layouts(self) -> str | None:
         """How the images come, in words; None where all come as they are stored."""
@@ -129,6 +135,34 @@ class ObservationCodec:
             EnvironmentFault: if a shape, an image's values or a symbol differ from what the space declares.
         """
         return {key: self._encode_leaf(observation, key, lead) for key in self.spec}
+
+    def decode(self, encoded: dict[str, np.ndarray], *, lead: tuple[int, ...] = ()) -> Any:
+        """Observations of `decoded_space`, fresh copies, from flat dicts with leading dimensions `lead`.
+
+        What was rounded stays rounded; vectors are clipped to the bounds of their space.
+        """
+        return _nest(
+            self._space, {s.path: self._decode_leaf(encoded[k], k, lead) for k, s in self._sources.items()}, ()
+        )
+
+    def _decode_leaf(self, array: np.ndarray, key: str, lead: tuple[int, ...]) -> Any:
+        _, space, layout, _ = self._sources[key]
+        part, shape = self.spec[key], (*lead, *space.shape)
+        if isinstance(part, ImageSpec) and layout is not None:
+            if self._resizes(key):
+                return np.array(array)
+            if layout.channel_first:
+                array = np.moveaxis(array, -1, -3)
+            scaled = array if space.dtype == np.uint8 else array * (layout.high / 255.0)
+            return np.array(scaled, space.dtype, order="C").reshape(shape)
+        if isinstance(part, VectorSpec):
+            rounded = np.rint(array) if np.issubdtype(space.dtype, np.integer) else array
+            return np.clip(rounded.reshape(shape), space.low, space.high).astype(space.dtype)
+        return (array.reshape(shape) + first_class(space)).astype(space.dtype)[()]
+
+    def _resizes(self, key: str) -> bool:
+        layout, part = self._sources[key].layout, self.spec[key]
+        return layout is not None and isinstance(part, ImageSpec) and part[:2] != (layout.height, layout.width)
 
     def _encode_leaf(self, observation: Any, key: str, lead: tuple[int, ...]) -> np.ndarray:
         path, space, layout, declaration = self._sources[key]
@@ -165,7 +199,7 @@ def _observation_part(
 
 
 class ActionCodec:
-    """Turns flat action vectors into actions of a space.
+    """Turns flat action vectors into actions of a space, and back.
 
     Attributes:
         spec: the kinds by key.
@@ -204,6 +238,35 @@ class ActionCodec:
             values[path] = self._continuous(key, space, block) if key in self._limits else _symbols(space, block)
             values[path] = values[path].reshape((*lead, *space.shape))[()]  # [()]: a scalar for a bare Discrete
         return _nest(self._space, values, ())
+
+    def encode(self, action: Any, *, lead: tuple[int, ...] = ()) -> np.ndarray:
+        """Flat vectors, float32 `[*lead, A]`, from actions of the space; those beyond its bounds are clipped.
+
+        Raises:
+            EnvironmentFault: a part is missing, or of another shape or class than the space declares.
+        """
+        return np.concatenate([self._encode_leaf(action, key, lead) for key in sorted(self.spec)], axis=-1)
+
+    def _encode_leaf(self, action: Any, key: str, lead: tuple[int, ...]) -> np.ndarray:
+        path, space = self._leaves[key]
+        try:
+            for name in path:
+                action = action[name]
+        except (KeyError, IndexError, TypeError) as error:
+            raise EnvironmentFault(f"action {key!r} is missing from {action!r}") from error
+        array = np.asarray(action)
+        if array.shape != (*lead, *space.shape) or array.dtype.kind not in "biuf":
+            raise EnvironmentFault(f"action {key!r} is {action!r}; give numbers of shape {(*lead, *space.shape)}")
+        if key in self._limits:
+            low, high = self._limits[key]
+            share = (array.reshape(*lead, -1) - low) / np.where(high > low, high - low, 1.0)
+            return np.clip(2.0 * share - 1.0, -1.0, 1.0).astype(np.float32)
+        index = (array - first_class(space)).reshape(*lead, -1)
+        classes = num_classes(space)
+        if not (np.equal(index, np.rint(index)).all() and (index >= 0).all() and (index < classes).all()):
+            raise EnvironmentFault(f"action {key!r} is {action!r}, which is not in {space}")
+        blocks = [np.eye(count, dtype=np.float32)[index[..., i].astype(int)] for i, count in enumerate(classes)]
+        return np.concatenate(blocks, axis=-1)
 
     def _continuous(self, key: str, space: Leaf, block: np.ndarray) -> np.ndarray:
         low, high = self._limits[key]
@@ -246,6 +309,14 @@ def _nest(space: spaces.Space, values: dict[Path, Any], path: Path) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(_nest(child, values, (*path, i)) for i, child in enumerate(space.spaces))
     return values[path]
+
+
+def _nest_spaces(space: spaces.Space, found: dict[Path, spaces.Space], path: Path) -> spaces.Space:
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict([(name, _nest_spaces(child, found, (*path, name))) for name, child in space.spaces.items()])
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple([_nest_spaces(child, found, (*path, i)) for i, child in enumerate(space.spaces)])
+    return found[path]
 
 
 def observation_space(spec: ObservationSpec) -> spaces.Dict:

@@ -101,7 +101,7 @@ class Progress:
             f"{100 * min(1.0, counters.agent_steps / max(1, self._total_steps)):.1f}%",
         ]
         if rates.agent_steps > 0:
-            parts.append(f"ETA {_duration((self._total_steps - counters.agent_steps) / rates.agent_steps)}")
+            parts.append(f"ETA {duration((self._total_steps - counters.agent_steps) / rates.agent_steps)}")
         if self._score is not None:
             parts.append(f"score {self._score:,.1f}")
         if rates.env_frames > 0:
@@ -152,7 +152,7 @@ class Progress:
         since = self._counted_at if self._phase == TRAINING else self._phase_start
         if self._phase == TRAINING and now - since < STILL_SECONDS:
             return self._phase
-        return f"{self._phase}... {_duration(now - since)}"
+        return f"{self._phase}... {duration(now - since)}"
 
     def _render(self) -> Text:
         return Text(self.line(), no_wrap=True, overflow="ellipsis")
@@ -174,8 +174,8 @@ class Progress:
             self._print_again()
 
 
-def _duration(seconds: float) -> str:
-    """As 42s, 3m10s, 5h02m or 2d03h."""
+def duration(seconds: float) -> str:
+    """Seconds as 42s, 3m10s, 5h02m or 2d03h."""
     seconds = max(0, round(seconds))
     if seconds < 60:
         return f"{seconds}s"

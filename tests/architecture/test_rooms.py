@@ -27,7 +27,17 @@ ENTRY_POINTS = {
     "report",
     "train",
 }  # these know the parts
-BEFORE_JAX = {"cli", "config", "memory", "own_envs", "plan", "presets", "validation"}  # these answer within a second
+BEFORE_JAX = {
+    "cli",
+    "config",
+    "memory",
+    "own_envs",
+    "plan",
+    "presets",
+    "protocols",
+    "provenance",
+    "validation",
+}  # these answer within a second
 
 # room: what it may import of this project, beside the vocabulary and itself
 ROOMS = {
