@@ -18,8 +18,9 @@ from dreamer.dream.env import DreamEnv, DreamVectorEnv
 from dreamer.dream.model import ModelSimulation
 from dreamer.dream.simulation import SimulationError, Start
 from dreamer.dream.starts import PlayedStarts
+from dreamer.evaluation import make_environment
 from dreamer.training.run_folder import RunFolderError
-from tests.dream.agents import single, untrained
+from tests.dream.agents import untrained
 
 HARMLESS = (
     "probably too",
@@ -27,16 +28,6 @@ HARMLESS = (
     "not having a spec",
     "symmetric and normalized",
 )  # of the task itself
-
-
-@pytest.fixture(scope="module")
-def agent() -> Agent:
-    return untrained("CartPole-v1")
-
-
-@pytest.fixture(scope="module")
-def start() -> Start:
-    return PlayedStarts(lambda seed: single("CartPole-v1", seed=seed), agent=None, context=3).draw(16, seed=0)
 
 
 def check(env: gymnasium.Env) -> None:
@@ -56,7 +47,8 @@ def check(env: gymnasium.Env) -> None:
 )
 def test_gymnasium_accepts_the_dream_of(task: str, settings: dict[str, Any]):
     agent = untrained(task, **settings)
-    env = DreamEnv(agent, starts="played", context=2, render_mode="rgb_array" if "atari" in task else None)
+    play = PlayedStarts(lambda seed: make_environment(agent, None, seed=seed), agent=None, context=2, with_forks=False)
+    env = DreamEnv(agent, starts=play, render_mode="rgb_array" if "atari" in task else None)
     check(env)
     assert env.observation_space == agent.observation_space
     assert env.action_space == agent.action_space
@@ -97,23 +89,20 @@ def test_two_dreams_of_one_context_differ(agent: Agent, start: Start):
 
 def test_a_dream_is_what_the_model_predicts(agent: Agent, start: Start):
     """Observation, reward and info are the simulation's; what begins is the context's end, decoded."""
-    env, model = DreamEnv(agent, starts=start, temperature=0), ModelSimulation(agent, temperature=0)
-    first, info = env.reset(seed=0)
+    options: Any = {"starts": start, "temperature": 0}
+    envs, model = DreamVectorEnv(agent, num_envs=16, **options), ModelSimulation(agent, temperature=0)
+    first, info = envs.reset(seed=0)
     state, outcome = model.begin(start, seed=0)
-    space: Any = env.observation_space
-
-    def clipped(row: np.ndarray) -> np.ndarray:
-        return np.clip(row, space.low, space.high)
-
-    np.testing.assert_array_equal(first, clipped(outcome.observation["state"][0]))
-    np.testing.assert_array_equal(info["latent"], outcome.info["latent"][0])
-    observation, reward, _, _, info = env.step(np.int64(1))
-    _, outcome = model.step(state, np.tile(np.float32([0, 1]), (16, 1)))
-    np.testing.assert_allclose(observation, clipped(outcome.observation["state"][0]), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(reward, outcome.reward[0], rtol=1e-4)
-    assert info.keys() == {"latent", "prior_entropy", "continue_prob"}
-    np.testing.assert_allclose(info["continue_prob"], outcome.continue_prob[0], rtol=1e-4)
-    np.testing.assert_allclose(info["prior_entropy"], outcome.info["prior_entropy"][0], rtol=1e-4)
+    space: Any = envs.observation_space
+    np.testing.assert_array_equal(first, np.clip(outcome.observation["state"], space.low, space.high))
+    np.testing.assert_array_equal(info["latent"], outcome.info["latent"])
+    observation, reward, _, _, info = envs.step(np.arange(16) % 2)
+    _, outcome = model.step(state, np.float32([[1, 0], [0, 1]] * 8))
+    np.testing.assert_array_equal(observation, np.clip(outcome.observation["state"], space.low, space.high))
+    np.testing.assert_array_equal(reward, outcome.reward)
+    assert {name for name in info if name[0] != "_"} == {"latent", "prior_entropy", "continue_prob"}
+    np.testing.assert_array_equal(info["continue_prob"], outcome.continue_prob)
+    np.testing.assert_array_equal(info["prior_entropy"], outcome.info["prior_entropy"])
 
 
 class Scripted(ModelSimulation):
@@ -155,19 +144,18 @@ def test_ends_are_drawn_with_the_predicted_probability(agent: Agent, start: Star
 
 def test_rows_begin_again_one_by_one(agent: Agent, start: Start, scripted: type[Scripted]):
     """NEXT_STEP autoreset: reward 0 and a context's end where a dream begins, and the others go on undisturbed."""
-    envs = DreamVectorEnv(agent, num_envs=4, starts=start, horizon=5, temperature=0)
+    envs = DreamVectorEnv(agent, num_envs=16, starts=start, horizon=5, temperature=0)
     beginnings = ModelSimulation(agent, temperature=0).begin(start, seed=0)[1].info["latent"]
     envs.reset(seed=0)
-    envs._opened.dreams._lengths[:] = [0, 1, 2, 3]  # so that they end at different times
-    began = np.zeros(4, bool)
+    envs._opened.dreams._lengths[:] = np.arange(16) % 4  # so that they end at different times
+    began = np.zeros(16, bool)
     for step in range(12):
-        _, reward, terminated, truncated, info = envs.step(np.zeros(4, int))
+        _, reward, terminated, truncated, info = envs.step(np.zeros(16, int))
         assert not terminated.any()
-        np.testing.assert_array_equal(truncated, (np.arange(4) + step + 1) % 6 == 5)
-        for row in range(4):
-            is_beginning = (np.abs(beginnings - info["latent"][row]).max(-1) < 1e-5).any()
-            assert is_beginning == began[row]
-            assert (reward[row] == 0) == began[row]
+        np.testing.assert_array_equal(truncated, (np.arange(16) % 4 + step + 1) % 6 == 5)
+        is_beginning = (np.abs(beginnings - info["latent"][:, None]).max(-1) < 1e-5).any(-1)
+        np.testing.assert_array_equal(is_beginning, began)
+        np.testing.assert_array_equal(reward == 0, began)
         assert info["_latent"].all()
         began = truncated
 
