@@ -86,6 +86,8 @@ def in_a_sentence(measured: Measured) -> str:
 def _summary(measured: Measured) -> str:
     rows = []
     for metric, quantities in measured:
+        if not quantities:
+            rows.append(f"<tr><td class='property'>{metric.name}</td><td colspan='5'>{escape(metric.needs)}</td></tr>")
         for index, quantity in enumerate(quantities):
             where = f" at {quantity.x[quantity.headline]:g} {quantity.axis}" if quantity.axis else ""
             name = f"<td class='property'>{metric.name if index == 0 else ''}</td>"
@@ -102,7 +104,7 @@ def _summary(measured: Measured) -> str:
 
 
 def _section(metric: Metric, quantities: list[Quantity]) -> str:
-    figures = "".join(_figure(quantity) for quantity in quantities)
+    figures = "".join(_figure(quantity) for quantity in quantities) or f"<p>{escape(metric.needs)}</p>"
     return (
         f"<h2>{metric.name}</h2><p class='soft'>{escape(metric.question)}</p><div class='grid-of-plots'>{figures}</div>"
     )
