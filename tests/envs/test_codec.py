@@ -137,27 +137,13 @@ def test_both_codecs_go_back_and_forth(space, seed):
         assert space.contains(again)
         np.testing.assert_allclose(spaces.flatten(space, again), spaces.flatten(space, sample), rtol=1e-5, atol=1e-5)
     encoded = {key: np.stack([observation.encode(sample)[key] for sample in samples]) for key in observation.spec}
-    np.testing.assert_equal(observation.encode(observation.decode(encoded, lead=(3,)), lead=(3,)), encoded)
-
-
-def test_images_go_back_and_forth_unless_they_were_resized():
-    shape, rng = (3, 20, 18), np.random.default_rng(0)
-    for space in (spaces.Box(0, 255, shape, np.uint8), spaces.Box(0, 1, shape, np.float32)):
-        codec = ObservationCodec(space)
-        encoded = {"image": rng.integers(0, 256, (5, 20, 18, 3), dtype=np.uint8)}
-        decoded = codec.decode(encoded, lead=(5,))
-        assert codec.decoded_space == space
-        assert all(space.contains(image) for image in decoded)
-        np.testing.assert_array_equal(codec.encode(decoded, lead=(5,))["image"], encoded["image"])
-    small = ObservationCodec(spaces.Dict(eye=spaces.Box(0, 255, shape, np.uint8)), image_size=(10, 9))
-    assert small.decoded_space == spaces.Dict(eye=spaces.Box(0, 255, (10, 9, 3), np.uint8))
-    assert small.decoded_space.contains(small.decode({"eye": encoded["image"][0, :10, :9]}))
+    np.testing.assert_equal(observation.encode(observation.decode(encoded), lead=(3,)), encoded)
 
 
 def test_actions_that_are_none_are_named():
     codec = ActionCodec(spaces.Dict(jump=spaces.Discrete(2, start=3), turn=spaces.Box(-1, 1, (2,))))
     codec.encode({"jump": 4, "turn": np.zeros(2)})
-    with pytest.raises(EnvironmentFault, match=r"action 'jump' is 5, which is not in Discrete\(2, start=3\)"):
+    with pytest.raises(EnvironmentFault, match=r"action 'jump' has values 5 to 5, which Discrete\(2, start=3\) does not have"):
         codec.encode({"jump": 5, "turn": np.zeros(2)})
     with pytest.raises(EnvironmentFault, match="action 'turn' is missing from"):
         codec.encode({"jump": 4})
