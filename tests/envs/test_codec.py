@@ -143,7 +143,7 @@ def test_both_codecs_go_back_and_forth(space, seed):
 def test_actions_that_are_none_are_named():
     codec = ActionCodec(spaces.Dict(jump=spaces.Discrete(2, start=3), turn=spaces.Box(-1, 1, (2,))))
     codec.encode({"jump": 4, "turn": np.zeros(2)})
-    with pytest.raises(EnvironmentFault, match=r"action 'jump' has values 5 to 5, which Discrete\(2, start=3\) does not have"):
+    with pytest.raises(EnvironmentFault, match=r"'jump' has values 5 to 5, which Discrete\(2, start=3\) does not"):
         codec.encode({"jump": 5, "turn": np.zeros(2)})
     with pytest.raises(EnvironmentFault, match="action 'turn' is missing from"):
         codec.encode({"jump": 4})
