@@ -101,7 +101,7 @@ class ObservationCodec:
         image_layout: str = "auto",
         zero_nonfinite: bool = False,
     ) -> None:
-        self._space, self._zero_nonfinite = space, zero_nonfinite
+        self._zero_nonfinite = zero_nonfinite
         self.spec: ObservationSpec = {}
         self._sources: dict[str, _Source] = {}
         for path, leaf in leaves(space, what="observation").items():
@@ -136,16 +136,16 @@ class ObservationCodec:
         """
         return {key: self._encode_leaf(observation, key, lead) for key in self.spec}
 
-    def decode(self, encoded: dict[str, np.ndarray], *, lead: tuple[int, ...] = ()) -> Any:
+    def decode(self, encoded: dict[str, np.ndarray], *, lead: tuple[int, ...] = (), clip: bool = True) -> Any:
         """Observations of `decoded_space`, fresh copies, from flat dicts with leading dimensions `lead`.
 
-        What was rounded stays rounded; vectors are clipped to the bounds of their space.
+        What was rounded stays rounded; vectors are clipped to the bounds of their space, unless they were observed
+        (`clip=False`): `encode` of those changes no bit.
         """
-        return _nest(
-            self._space, {s.path: self._decode_leaf(encoded[k], k, lead) for k, s in self._sources.items()}, ()
-        )
+        parts = {s.path: self._decode_leaf(encoded[k], k, lead, clip=clip) for k, s in self._sources.items()}
+        return _nest(self._space, parts, ())
 
-    def _decode_leaf(self, array: np.ndarray, key: str, lead: tuple[int, ...]) -> Any:
+    def _decode_leaf(self, array: np.ndarray, key: str, lead: tuple[int, ...], *, clip: bool) -> Any:
         _, space, layout, _ = self._sources[key]
         part, shape = self.spec[key], (*lead, *space.shape)
         if isinstance(part, ImageSpec) and layout is not None:
@@ -157,7 +157,8 @@ class ObservationCodec:
             return np.array(scaled, space.dtype, order="C").reshape(shape)
         if isinstance(part, VectorSpec):
             rounded = np.rint(array) if np.issubdtype(space.dtype, np.integer) else array
-            return np.clip(rounded.reshape(shape), space.low, space.high).astype(space.dtype)
+            values = rounded.reshape(shape)
+            return (np.clip(values, space.low, space.high) if clip else values).astype(space.dtype)
         return (array.reshape(shape) + first_class(space)).astype(space.dtype)[()]
 
     def _resizes(self, key: str) -> bool:
@@ -181,37 +182,6 @@ class ObservationCodec:
         if isinstance(part, VectorSpec):
             return np.array(array, np.float32).reshape((*lead, part.size))
         return (array - first_class(space)).astype(np.int32).reshape((*lead, len(num_classes(space))))
-
-    @property
-    def decoded_space(self) -> spaces.Space:
-        """What `decode` gives: the space of the environment, its images at the size to which they are resized."""
-        decoded = {source.path: self._decoded_leaf(key) for key, source in self._sources.items()}
-        return _rebuild(self._space, decoded, ())
-
-    def decode(self, observation: dict[str, np.ndarray]) -> Any:
-        """Observations as the environment gives them, from arrays `[*lead, ...]`; `encode` of it changes no bit."""
-        values: dict[Path, Any] = {}
-        for key, (path, space, layout, _) in self._sources.items():
-            array, part = observation[key], self.spec[key]
-            if layout is not None:
-                if layout.channel_first:
-                    array = np.moveaxis(array, -1, -3)
-                array = array if layout.high == 255.0 else array / 255.0
-            lead = array.shape[: array.ndim - (1 if layout is None else 3)]
-            if isinstance(part, DiscreteSpec):
-                array = array.reshape((*lead, *space.shape)) + first_class(space)
-            values[path] = array.reshape((*lead, *self._decoded_leaf(key).shape)).astype(space.dtype)
-        return _nest(self._space, values, ())
-
-    def _decoded_leaf(self, key: str) -> Leaf:
-        _, space, layout, _ = self._sources[key]
-        part = self.spec[key]
-        if layout is None or not isinstance(part, ImageSpec) or (part.height, part.width) == layout[:2]:
-            return space
-        sides = (part.height, part.width)
-        colored = (part.channels, *sides) if layout.channel_first else part
-        shape = sides if len(space.shape) == 2 else tuple(colored)
-        return spaces.Box(0, layout.high, shape, space.dtype)
 
 
 def _layout(space: Leaf, key: str, order: str) -> ImageLayout | None:
@@ -340,15 +310,6 @@ def _symbols(space: Leaf, block: np.ndarray) -> np.ndarray:
     indices = [part.argmax(-1) for part in np.split(block, ends[:-1], axis=-1)]
     index = np.stack(indices, axis=-1).reshape((*block.shape[:-1], *space.shape))
     return (index + first_class(space)).astype(space.dtype)
-
-
-def _rebuild(space: spaces.Space, simple: dict[Path, spaces.Space], path: Path) -> spaces.Space:
-    """A nested space with other simple spaces in it, by their path."""
-    if isinstance(space, spaces.Dict):
-        return spaces.Dict([(name, _rebuild(child, simple, (*path, name))) for name, child in space.spaces.items()])
-    if isinstance(space, spaces.Tuple):
-        return spaces.Tuple([_rebuild(child, simple, (*path, i)) for i, child in enumerate(space.spaces)])
-    return simple[path]
 
 
 def _nest(space: spaces.Space, values: dict[Path, Any], path: Path) -> Any:

@@ -41,7 +41,7 @@ def to_native(steps: Steps, *, observation_codec: ObservationCodec, action_codec
     """The steps of an episode `[T + 1, ...]` as its environment saw them."""
     observation = {name.removeprefix(OBSERVATION): a for name, a in steps.items() if name.startswith(OBSERVATION)}
     return NativeEpisode(
-        observations=observation_codec.decode(observation),
+        observations=observation_codec.decode(observation, lead=steps["reward"].shape, clip=False),
         actions=action_codec.decode(steps["action"][:-1]),
         rewards=steps["reward"][1:],
         terminations=steps["is_terminal"][1:],

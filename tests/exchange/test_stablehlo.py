@@ -101,7 +101,7 @@ def test_it_acts_as_the_agent_does(source, deterministic, bare, extras, tmp_path
 
     state, key, expected = None, None, []
     for observation, first in zip(flat, is_first, strict=True):
-        action, state = agent.predict(codec.decode(observation), state, first, deterministic=deterministic)
+        action, state = agent.predict(codec.decode(observation, lead=(num,)), state, first, deterministic=deterministic)
         key = jax.random.key_data(state.key)
         expected.append(leaves_of(agent.action_space, action))
     given = {f"obs/{key}": np.stack([row[key] for row in flat]) for key in codec.spec}
