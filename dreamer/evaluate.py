@@ -1,8 +1,9 @@
 """`python -m dreamer.evaluate runs/x --episodes 20 --video out.mp4`: how good a trained agent is, in complete episodes.
 
-Actions and latents are sampled, as DreamerV3's scores are; `--deterministic` takes their modes. The environment is the
-run's own, alone and without worker processes; its seeds are none that training used. Nothing that a file of the run
-names is executed: an environment of the form `module:Name` has to be named once more (`--env`).
+Actions and latents are sampled, as DreamerV3's scores are; `--deterministic` takes their modes. `--protocol atari100k`
+plays what a published protocol asks for, and adds the number that training itself gives. The environment is the run's
+own, alone and without worker processes; its seeds are none that training used. Nothing that a file of the run names is
+executed: an environment of the form `module:Name` has to be named once more (`--env`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dreamer.evaluation import VIDEO_SECONDS, EvaluationError, evaluate, prepare_video
+from dreamer.protocols import PROTOCOLS, find_protocol
 from dreamer.train import FAULT, PLATFORMS
 
 if TYPE_CHECKING:
     from dreamer.training.collect import Episode
 
 PROGRAM = "python -m dreamer.evaluate"
+EPISODES = 20  # without a protocol
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,13 +31,22 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.device != "auto":
         os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
     from dreamer.presets import ConfigError
+    from dreamer.protocols import ProtocolError
     from dreamer.training.checkpoint import CheckpointError
     from dreamer.training.run_folder import RunFolderError
     from envs.environment import EnvironmentFault
 
     try:
         run(arguments)
-    except (CheckpointError, ConfigError, EnvironmentFault, EvaluationError, OSError, RunFolderError) as error:
+    except (
+        CheckpointError,
+        ConfigError,
+        EnvironmentFault,
+        EvaluationError,
+        OSError,
+        ProtocolError,
+        RunFolderError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAULT
     return 0
@@ -45,16 +57,22 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Play complete episodes with a trained agent.")
     parser.add_argument("run", type=Path, help="a run's folder, or one that agent.save wrote")
     parser.add_argument("--env", help="environment [that of the training, unless it is of the form module:Name]")
-    parser.add_argument("--episodes", type=int, default=20, help="how many [%(default)s]")
+    parser.add_argument("--protocol", help=f"a published one ({', '.join(PROTOCOLS)}); decides on episodes and actions")
+    parser.add_argument("--episodes", type=int, help=f"how many [{EPISODES}]")
     parser.add_argument("--video", type=Path, help=f"record the first {VIDEO_SECONDS:g} s of play to a .mp4 or .gif")
     parser.add_argument("--deterministic", action="store_true", help="take the modes of actions instead of samples")
     parser.add_argument("--seed", type=int, default=1, help="of environment and agent [%(default)s]")
     parser.add_argument("--device", choices=["auto", *PLATFORMS], default="auto", help="[%(default)s]")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.protocol and (arguments.episodes is not None or arguments.deterministic):
+        parser.error(f"--protocol {arguments.protocol} decides on --episodes and --deterministic: leave them out")
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Evaluates, prints, and writes `RUN/evaluation/results.json`."""
+    """Evaluates, prints, and writes `RUN/evaluation/results.json`; earlier results keep a number."""
+    protocol = find_protocol(arguments.protocol) if arguments.protocol else None
+    episodes = protocol.episodes if protocol else EPISODES if arguments.episodes is None else arguments.episodes
     prepare_video(arguments.video)
     from rich.console import Console
 
@@ -66,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
 
         def report(played: list[Episode], current: Episode) -> None:
             is_complete = bool(played) and current is played[-1]
-            number = f"episode {len(played) + (not is_complete)}/{arguments.episodes}"
+            number = f"episode {len(played) + (not is_complete)}/{episodes}"
             text = f"{number}: score {current.score:,.1f}, length {current.length:,}"
             if is_complete:
                 console.print(text)
@@ -76,16 +94,18 @@ def run(arguments: argparse.Namespace) -> None:
         evaluation = evaluate(
             agent,
             arguments.env,
-            episodes=arguments.episodes,
+            episodes=episodes,
             deterministic=arguments.deterministic,
             seed=arguments.seed,
+            protocol=protocol,
             video=arguments.video,
             report=report,
         )
     print(evaluation.summary())
     results = arguments.run / "evaluation" / "results.json"
-    evaluation.write(results)
-    print(f"results: {results}" + (f"\nvideo: {arguments.video}" if arguments.video else ""))
+    earlier = evaluation.write(results)
+    kept = f" (the earlier ones are in {earlier})" if earlier else ""
+    print(f"results: {results}{kept}" + (f"\nvideo: {arguments.video}" if arguments.video else ""))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from dreamer.config import FACTORY, Config
+from dreamer.protocols import Protocol as ScoreProtocol
+from dreamer.protocols import ProtocolError
+from dreamer.scoring import Training, score_training
 
 if TYPE_CHECKING:
     from gymnasium import spaces
@@ -62,14 +66,30 @@ class Player(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Episodes, and all that defines how they were played."""
+    """Episodes, and all that defines how they were played.
+
+    Attributes:
+        run: where the agent comes from.
+        counters: how long it was trained.
+        deterministic: whether it took the modes of its actions.
+        seed: of the environment.
+        environment: every value that defines the task.
+        episodes: complete ones.
+        training: what the named protocol finds in the run's training, if one was asked for.
+    """
 
     run: str
-    agent_steps: int
+    counters: Counters
     deterministic: bool
     seed: int
-    protocol: dict[str, Any]
+    environment: dict[str, Any]
     episodes: list[Episode]
+    training: Training | None = None
+
+    @property
+    def scores(self) -> list[float]:
+        """Of the episodes."""
+        return [episode.score for episode in self.episodes]
 
     def statistics(self) -> dict[str, dict[str, float]]:
         """Mean, standard deviation (of the episodes, not of their mean), least and greatest score and length."""
@@ -85,27 +105,40 @@ class Evaluation:
     def summary(self) -> str:
         """For a person."""
         actions = "deterministic actions" if self.deterministic else "sampled actions"
-        lines = [f"{len(self.episodes)} episodes at {self.agent_steps:,} agent steps, {actions}, seed {self.seed}"]
+        lines = [f"{len(self.episodes)} episodes at {self.counters}, {actions}, seed {self.seed}"]
         for name, numbers in self.statistics().items():
             lines.append(f"{name:6}" + "".join(f"   {label} {number:,.1f}" for label, number in numbers.items()))
-        return "\n".join(lines)
+        return "\n".join(lines + (self.training.summary(self.scores) if self.training else []))
 
-    def write(self, path: Path) -> None:
-        """Writes everything as JSON, whole or not at all."""
+    def write(self, path: Path) -> Path | None:
+        """Writes everything as JSON, whole or not at all; an earlier file gets another name, which is returned."""
         document = {
             "run": self.run,
-            "agent_steps": self.agent_steps,
+            **self.counters._asdict(),
             "num_episodes": len(self.episodes),
             "actions": "mode" if self.deterministic else "sample",
             "seed": self.seed,
-            "environment": self.protocol,
+            **(self.training.document(self.scores, self.environment) if self.training else {}),
+            "environment": self.environment,
             **self.statistics(),
             "episodes": [episode._asdict() for episode in self.episodes],
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        earlier = keep_earlier(path)
         os.replace(partial, path)
+        return earlier
+
+
+def keep_earlier(path: Path) -> Path | None:
+    """Moves `results.json`, if there is one, to the first free of `results-1.json`, `results-2.json`, ..."""
+    if not path.exists():
+        return None
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))
+    earlier = next(name for name in names if not name.exists())
+    os.replace(path, earlier)
+    return earlier
 
 
 def evaluate(
@@ -115,6 +148,7 @@ def evaluate(
     episodes: int = 20,
     deterministic: bool = False,
     seed: int = 1,
+    protocol: ScoreProtocol | None = None,
     video: str | Path | None = None,
     report: Callable[[list[Episode], Episode], None] | None = None,
 ) -> Evaluation:
@@ -127,19 +161,25 @@ def evaluate(
         episodes: how many.
         deterministic: take the modes of latents and actions.
         seed: of the environment.
+        protocol: decides on episodes and actions itself, adds the number of the training window, and refuses an
+            environment that contradicts it.
         video: a .mp4 or .gif to write; see `Recorder`.
         report: called after every step with the complete episodes and the current one.
 
     Raises:
         EvaluationError: the environment cannot be made from what is known, or the video cannot be written.
         EnvironmentFault: the environment is at fault.
+        ProtocolError: the environment contradicts the protocol, or the run's table of episodes is damaged.
     """
+    if protocol:
+        episodes, deterministic = protocol.episodes, protocol.actions == "mode"
     if episodes < 1:
         raise EvaluationError(f"{episodes} episodes were asked for; at least one is needed.")
     prepare_video(video)
     environment = make_environment(agent, env, seed=seed)
     try:
         check_spaces(agent, environment)
+        training = score(agent, environment, protocol) if protocol else None
         recorder = Recorder(environment) if video else None
         steps = play(agent, environment, deterministic=deterministic)
         played = count_episodes(steps, episodes=episodes, recorder=recorder, report=report or _say_nothing)
@@ -149,12 +189,25 @@ def evaluate(
         recorder.write(Path(video))
     return Evaluation(
         run=str(agent.path),
-        agent_steps=agent.counters.agent_steps,
+        counters=agent.counters,
         deterministic=deterministic,
         seed=seed,
-        protocol=environment.protocol,
+        environment=environment.protocol,
         episodes=played,
+        training=training,
     )
+
+
+def score(agent: Player, environment: Environment, protocol: ScoreProtocol) -> Training:
+    """What the protocol finds in the training of an agent, if that and the environment are what it is for.
+
+    Raises:
+        ProtocolError: they are not.
+    """
+    differences = protocol.differences(str(environment.protocol["env"]), environment.protocol)
+    if differences:
+        raise ProtocolError(f"{agent.path} does not follow protocol {protocol.name}: {'; '.join(differences)}.")
+    return score_training(agent.path, protocol, counters=agent.counters)
 
 
 def make_environment(agent: Player, env: str | Callable[[], Any] | None, *, seed: int) -> Environment:

@@ -80,7 +80,7 @@ class _Source(NamedTuple):
 
 
 class ObservationCodec:
-    """Turns observations of a space into flat dicts of images, vectors and symbols.
+    """Turns observations of a space into flat dicts of images, vectors and symbols, and back.
 
     Args:
         space: of one environment's observations.
@@ -100,7 +100,7 @@ class ObservationCodec:
         image_layout: str = "auto",
         zero_nonfinite: bool = False,
     ) -> None:
-        self._zero_nonfinite = zero_nonfinite
+        self._space, self._zero_nonfinite = space, zero_nonfinite
         self.spec: ObservationSpec = {}
         self._sources: dict[str, _Source] = {}
         for path, leaf in leaves(space, what="observation").items():
@@ -148,6 +148,43 @@ class ObservationCodec:
             return np.array(array, np.float32).reshape((*lead, part.size))
         return (array - first_class(space)).astype(np.int32).reshape((*lead, len(num_classes(space))))
 
+    @property
+    def decoded_space(self) -> spaces.Space:
+        """What `decode` gives: the space of the environment, its images at the size to which they are resized."""
+        decoded = {source.path: self._decoded_leaf(key) for key, source in self._sources.items()}
+        return _rebuild(self._space, decoded, ())
+
+    def decode(self, observation: dict[str, np.ndarray], *, clip: bool = False) -> Any:
+        """Observations as the environment gives them, from arrays `[*lead, ...]`; `encode` of it changes no bit.
+
+        With `clip` vectors are brought into the bounds of their space, which a prediction may leave.
+        """
+        values: dict[Path, Any] = {}
+        for key, (path, space, layout, _) in self._sources.items():
+            array, part = observation[key], self.spec[key]
+            if layout is not None:
+                if layout.channel_first:
+                    array = np.moveaxis(array, -1, -3)
+                array = array if layout.high == 255.0 else array / 255.0
+            lead = array.shape[: array.ndim - (1 if layout is None else 3)]
+            if isinstance(part, DiscreteSpec):
+                array = array.reshape((*lead, *space.shape)) + first_class(space)
+            elif layout is None:
+                array = np.rint(array) if np.issubdtype(space.dtype, np.integer) else array
+                array = np.clip(array.reshape((*lead, *space.shape)), space.low, space.high) if clip else array
+            values[path] = array.reshape((*lead, *self._decoded_leaf(key).shape)).astype(space.dtype)
+        return _nest(self._space, values, ())
+
+    def _decoded_leaf(self, key: str) -> Leaf:
+        _, space, layout, _ = self._sources[key]
+        part = self.spec[key]
+        if layout is None or not isinstance(part, ImageSpec) or (part.height, part.width) == layout[:2]:
+            return space
+        sides = (part.height, part.width)
+        colored = (part.channels, *sides) if layout.channel_first else part
+        shape = sides if len(space.shape) == 2 else tuple(colored)
+        return spaces.Box(0, layout.high, shape, space.dtype)
+
 
 def _layout(space: Leaf, key: str, order: str) -> ImageLayout | None:
     return image_layout(space, key=key, order=order) if isinstance(space, spaces.Box) else None
@@ -165,11 +202,12 @@ def _observation_part(
 
 
 class ActionCodec:
-    """Turns flat action vectors into actions of a space.
+    """Turns flat action vectors into actions of a space, and back.
 
     Attributes:
         spec: the kinds by key.
         width: `A`, size of the flat vector.
+        limits: lowest and highest values of every `Box`, float64 `[size]`, by key.
     """
 
     def __init__(self, space: spaces.Space, *, bound: float | None = None) -> None:
@@ -185,11 +223,16 @@ class ActionCodec:
         self.width = action_width(self.spec)
         if not self.width:
             raise EnvironmentFault("the action space is empty; give it at least one Box or Discrete space")
-        self._limits = {
+        self.limits = {
             key: _limits(leaf, bound=bound, key=key)
             for key, (_, leaf) in self._leaves.items()
             if isinstance(leaf, spaces.Box)
         }
+
+    @property
+    def simple_spaces(self) -> dict[str, Leaf]:
+        """The spaces of the keys."""
+        return {key: leaf for key, (_, leaf) in self._leaves.items()}
 
     def decode(self, action: np.ndarray) -> Any:
         """Actions of the space, batched as gymnasium does, from `[..., A]`."""
@@ -201,12 +244,41 @@ class ActionCodec:
             width = action_width({key: self.spec[key]})
             block = action[..., start : start + width]
             start += width
-            values[path] = self._continuous(key, space, block) if key in self._limits else _symbols(space, block)
+            values[path] = self._continuous(key, space, block) if key in self.limits else _symbols(space, block)
             values[path] = values[path].reshape((*lead, *space.shape))[()]  # [()]: a scalar for a bare Discrete
         return _nest(self._space, values, ())
 
+    def encode(self, action: Any, *, lead: tuple[int, ...] = ()) -> np.ndarray:
+        """Flat vectors float32 `[*lead, A]` that `decode` to these actions, which somebody else chose.
+
+        Raises:
+            EnvironmentFault: a part is missing, of another shape, not finite, or none of the choices.
+        """
+        blocks = []
+        for key in sorted(self.spec):
+            (path, space), chosen = self._leaves[key], action
+            try:
+                for name in path:
+                    chosen = chosen[name]
+            except (KeyError, IndexError, TypeError) as error:
+                raise EnvironmentFault(f"action {key!r} is missing from {action!r}") from error
+            array = np.asarray(chosen)
+            if array.shape != (*lead, *space.shape) or array.dtype.kind not in "biuf":
+                raise EnvironmentFault(f"action {key!r} is {chosen!r}; give numbers of shape {(*lead, *space.shape)}")
+            flat = array.reshape((*lead, math.prod(space.shape)))
+            blocks.append(self._fractions(key, flat) if key in self.limits else _one_hot(key, space, flat))
+        return np.concatenate(blocks, axis=-1).astype(np.float32)
+
+    def _fractions(self, key: str, values: np.ndarray) -> np.ndarray:
+        """Where values lie between their limits, in [-1, 1]."""
+        low, high = self.limits[key]
+        if not np.isfinite(values).all():
+            raise EnvironmentFault(f"action {key!r} is NaN or infinite")
+        span = np.where(high > low, high - low, 1.0)
+        return np.clip((values.astype(np.float64) - low) / span * 2.0 - 1.0, -1.0, 1.0)
+
     def _continuous(self, key: str, space: Leaf, block: np.ndarray) -> np.ndarray:
-        low, high = self._limits[key]
+        low, high = self.limits[key]
         scaled = low + (np.clip(block.astype(np.float64), -1.0, 1.0) + 1.0) / 2.0 * (high - low)
         if np.issubdtype(space.dtype, np.integer):
             scaled = np.rint(scaled)
@@ -238,6 +310,26 @@ def _symbols(space: Leaf, block: np.ndarray) -> np.ndarray:
     indices = [part.argmax(-1) for part in np.split(block, ends[:-1], axis=-1)]
     index = np.stack(indices, axis=-1).reshape((*block.shape[:-1], *space.shape))
     return (index + first_class(space)).astype(space.dtype)
+
+
+def _one_hot(key: str, space: Leaf, values: np.ndarray) -> np.ndarray:
+    """Values of the space `[..., size]` as one-hot blocks side by side."""
+    index = values - first_class(space).ravel()
+    blocks = [index[..., [i]] == np.arange(count) for i, count in enumerate(num_classes(space))]
+    if not all(block.any(axis=-1).all() for block in blocks):
+        raise EnvironmentFault(
+            f"action {key!r} has values {values.min()} to {values.max()}, which {space} does not have"
+        )
+    return np.concatenate(blocks, axis=-1)
+
+
+def _rebuild(space: spaces.Space, simple: dict[Path, spaces.Space], path: Path) -> spaces.Space:
+    """A nested space with other simple spaces in it, by their path."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict([(name, _rebuild(child, simple, (*path, name))) for name, child in space.spaces.items()])
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple([_rebuild(child, simple, (*path, i)) for i, child in enumerate(space.spaces)])
+    return simple[path]
 
 
 def _nest(space: spaces.Space, values: dict[Path, Any], path: Path) -> Any:

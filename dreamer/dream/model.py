@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dreamer.agent import Agent
 from dreamer.behavior.actor import ActionDistribution, draw_action_noise
@@ -54,7 +54,7 @@ class ModelSimulation:
         temperature: as it is now.
 
     Raises:
-        SimulationError: the temperature is negative.
+        SimulationError: the temperature is negative, or the agent a policy without a world model.
     """
 
     def __init__(
@@ -68,14 +68,15 @@ class ModelSimulation:
     ) -> None:
         if not temperature >= 0:
             raise SimulationError(f"the temperature is {temperature}; give 0, for modes, or more")
+        if agent.is_policy_alone and params is None:
+            raise SimulationError(
+                f"{agent.path} holds a policy alone, which cannot dream: give the run that it is from"
+            )
         definition = agent.definition
         self.observation_spec, self.action_spec = definition.observation_spec, definition.action_spec
         self.temperature = temperature
         self._params = agent.params if params is None else params
-        predict = partial(_predict, decode=decode, judge=judge)
-        self._begin = jax.jit(partial(_begin, definition, predict))
-        self._step = jax.jit(partial(_step, definition, predict))
-        self._act = jax.jit(partial(_act, definition))
+        self._begin, self._step, self._act = _programs(definition, decode=decode, judge=judge)
 
     def begin(self, start: Start, *, seed: int) -> tuple[ModelState, Outcome]:
         """The filtered present and its reconstruction.
@@ -109,11 +110,30 @@ class ModelSimulation:
         key = None if deterministic else state.key
         return np.asarray(self._act(self._params, state.latent, key, state.count))
 
+    def select(self, state: ModelState, rows: np.ndarray) -> ModelState:
+        """Some of the futures, each as often as it is named."""
+        return state._replace(latent=jax.tree.map(lambda x: x[rows], state.latent))
+
+    def merge(self, state: ModelState, other: ModelState, mask: Bool[np.ndarray, " N"]) -> ModelState:
+        """The futures of `other` where `mask`, those of `state` elsewhere, with the randomness of `state`."""
+        latent = jax.tree.map(
+            lambda x, y: jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), y, x), state.latent, other.latent
+        )
+        return state._replace(latent=latent)
+
     def _noise(self, key: Array) -> Array | None:
         return None if self.temperature == 0 else key
 
 
 Predicted = dict[str, Any]
+
+
+@cache
+def _programs(definition: Definition, *, decode: bool, judge: bool) -> tuple[Any, Any, Any]:
+    """The jitted `begin`, `step` and `act` of all simulations of one agent, whatever their parameters."""
+    predict = partial(_predict, decode=decode, judge=judge)
+    begin, step = (jax.jit(partial(function, definition, predict)) for function in (_begin, _step))
+    return begin, step, jax.jit(partial(_act, definition))
 
 
 def _begin(

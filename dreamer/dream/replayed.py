@@ -12,6 +12,7 @@ from dreamer.agent import CHECKPOINTS, Agent
 from dreamer.data.chunk import DAMAGE, ChunkFiles, DamagedChunkError
 from dreamer.data.layout import OBSERVATION, StepLayout
 from dreamer.data.npz import open_npz, read_array
+from dreamer.data.storage import LATENT
 from dreamer.dream.simulation import SimulationError, Start
 from dreamer.training.checkpoint import Checkpoints, read_meta
 from dreamer.training.snapshots import REPLAY
@@ -58,7 +59,7 @@ class ReplayedStarts:
         config, rssm = agent.config.replay, agent.config.world.rssm
         folder, checkpoint = agent.path / FOLDER, Checkpoints(agent.path / CHECKPOINTS).latest()
         manifest = {} if checkpoint is None else read_meta(checkpoint).get("replay", {})
-        if checkpoint is None or not manifest or not folder.is_dir():
+        if checkpoint is None or not any(manifest.get("ends", ())) or not folder.is_dir():
             raise SimulationError(
                 f"{agent.path} holds no replay to start from; start from play in the environment, or give starts"
             )
@@ -68,12 +69,13 @@ class ReplayedStarts:
             deter=rssm.deter,
             stoch=rssm.stoch,
         )
-        self._context, self._layout = context, layout
+        self._path, self._context, self._layout = agent.path, context, layout
         self._files = ChunkFiles(folder, layout=layout, length=config.chunk)
         self._heads = _read_heads(checkpoint / "host.npz", layout)
         ends = [int(end) for end in manifest["ends"]]
         self._pieces = [_Piece(env, index, fingerprint, config.chunk) for env, index, fingerprint in manifest["chunks"]]
-        self._pieces += [_Piece(env, end // config.chunk, None, end % config.chunk) for env, end in enumerate(ends)]
+        heads = [_Piece(env, end // config.chunk, None, end % config.chunk) for env, end in enumerate(ends)]
+        self._pieces += [piece for piece in heads if piece.length]
         before = np.cumsum([0, *(end % config.chunk for end in ends)])
         self._head_begins = {env: int(begin) for env, begin in enumerate(before[:-1])}
         self._read = functools.lru_cache(maxsize=CACHED)(self._read_piece)
@@ -85,20 +87,18 @@ class ReplayedStarts:
             SimulationError: nothing can be shown: the replay is too short, or damaged.
         """
         rng = np.random.default_rng(seed)
-        lengths = np.cumsum([piece.length for piece in self._pieces])
+        shares = np.array([piece.length for piece in self._pieces]) / sum(piece.length for piece in self._pieces)
         windows: list[dict[str, np.ndarray]] = []
         for _ in range(TRIES * num):
+            piece = self._pieces[int(rng.choice(len(shares), p=shares))]
+            window = _window(self._read(piece), int(rng.integers(piece.length)), self._context)
+            windows += [window] if window else []
             if len(windows) == num:
                 break
-            step = int(rng.integers(lengths[-1])) if lengths[-1] else 0
-            which = int(np.searchsorted(lengths, step, side="right"))
-            steps = self._read(self._pieces[which]) if lengths[-1] else {}
-            window = _window(steps, step - int(lengths[which] - self._pieces[which].length), self._context)
-            if window is not None:
-                windows.append(window)
-        if len(windows) < num:
+        else:
             raise SimulationError(
-                f"the replay has no {self._context} steps in a row from which to start; give a shorter context"
+                f"nothing of the replay in {self._path} can be shown with a context of {self._context} steps: it is "
+                "too short, or damaged; give a shorter context, or start from play in the environment"
             )
         stacked = {name: np.stack([window[name] for window in windows]) for name in windows[0]}
         observation = {key: stacked[OBSERVATION + key] for key in self._layout.observation_keys}
@@ -110,19 +110,24 @@ class ReplayedStarts:
             begin = self._head_begins[piece.env]
             return {name: array[begin : begin + piece.length] for name, array in self._heads.items()}
         try:
-            return self._files.read(piece.env, piece.index, fingerprint=piece.fingerprint).arrays
+            chunk = self._files.read(piece.env, piece.index, fingerprint=piece.fingerprint)
         except DamagedChunkError:
             return {}
+        return {name: chunk.arrays[name] for name in _shown(self._layout)}
 
 
 def _read_heads(path: Path, layout: StepLayout) -> dict[str, np.ndarray]:
     """The steps that are in no chunk file, one environment behind the other; latents left out."""
-    names = [name for name in layout.fields if name not in ("deter", "stoch")]
     try:
         with open_npz(path) as archive:
-            return {name: read_array(archive, f"{REPLAY}heads/{name}") for name in names}
+            return {name: read_array(archive, f"{REPLAY}heads/{name}") for name in _shown(layout)}
     except DAMAGE as error:
         raise SimulationError(f"{path} holds no replay that could be read: {error}") from error
+
+
+def _shown(layout: StepLayout) -> list[str]:
+    """Fields that a start is made from: all but latents."""
+    return [name for name in layout.fields if name not in LATENT]
 
 
 def _window(steps: dict[str, np.ndarray], last: int, length: int) -> dict[str, np.ndarray] | None:
@@ -136,6 +141,6 @@ def _window(steps: dict[str, np.ndarray], last: int, length: int) -> dict[str, n
             return None
         begin = int(resets[0])
     rows = np.maximum(np.arange(last - length + 1, last + 1), begin)
-    window = {name: array[rows] for name, array in steps.items() if name not in ("deter", "stoch")}
+    window = {name: array[rows] for name, array in steps.items()}
     window["previous_action"] = np.where(window["is_first"][:, None], 0, steps["action"][rows - 1]).astype(np.float32)
     return window

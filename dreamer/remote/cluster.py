@@ -7,7 +7,8 @@ import importlib.util
 import re
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from dreamer.config import RayConfig, host_and_port
@@ -16,6 +17,7 @@ from envs.environment import SimulatorCrash
 CONNECT_SECONDS = 10.0
 LOCAL, AUTO = "local", "auto"
 ON_ONE_CORE = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}  # environment of a worker
+COLLECTING = MappingProxyType({"num_cpus": 1, "runtime_env": {"env_vars": ON_ONE_CORE}})
 
 
 class ClusterError(RuntimeError):
@@ -30,34 +32,50 @@ class Cluster:
 
     Args:
         settings: where, and for how many workers.
+        asked_by: flags of the command line that ask for workers and name the address.
+        echo: whether what the workers print is printed here, too.
 
     Raises:
         ClusterError: there is no Ray, no cluster, or not enough of it.
     """
 
-    def __init__(self, settings: RayConfig) -> None:
-        self._ray = _installed()
+    def __init__(
+        self,
+        settings: RayConfig,
+        *,
+        asked_by: tuple[str, str] = ("--ray.collectors", "--ray.address"),
+        echo: bool = True,
+    ) -> None:
+        self._asked_by, self._echo = asked_by, echo
+        self._ray = _installed(asked_by[0])
         self._is_mine = not self._ray.is_initialized()
         if self._is_mine:
             with _own_signal_handlers():
                 self._connect(settings)
-        cpus = int(self._ray.cluster_resources().get("CPU", 0))
+        cpus = int(self.resources().get("CPU", 0))
         if cpus < settings.collectors:
             self.close()
             raise ClusterError(
-                f"--ray.collectors {settings.collectors} need a CPU core each, and the Ray cluster has {cpus}: ask for "
+                f"{asked_by[0]} {settings.collectors} need a CPU core each, and the Ray cluster has {cpus}: ask for "
                 "fewer, or join more machines to it (ray start --address=HOST:PORT)."
             )
 
-    def start(self, kind: type, *arguments: Any, **named: Any) -> Any:
+    def resources(self) -> dict[str, float]:
+        """All that the machines of the cluster have now, such as `CPU` and `GPU`."""
+        return self._ray.cluster_resources()
+
+    def start(self, kind: type, *arguments: Any, options: Mapping[str, Any] = COLLECTING, **named: Any) -> Any:
         """Makes an object in a process of its own, as far from the others as there are machines; returns a handle.
 
         It does not wait: whatever goes wrong is raised by the first result.
+
+        Args:
+            kind: class of the object.
+            arguments: of the class.
+            options: of Ray, for the process.
+            named: further arguments of the class.
         """
-        remote = self._ray.remote(kind).options(
-            num_cpus=1, scheduling_strategy="SPREAD", runtime_env={"env_vars": ON_ONE_CORE}
-        )
-        return remote.remote(*arguments, **named)
+        return self._ray.remote(kind).options(scheduling_strategy="SPREAD", **options).remote(*arguments, **named)
 
     def put(self, value: Any) -> Any:
         """Shares arrays with all processes; every machine fetches them once. Returns what to pass as an argument."""
@@ -102,40 +120,40 @@ class Cluster:
             self._ray.shutdown()
 
     def _connect(self, settings: RayConfig) -> None:
-        quiet = {"logging_level": "error", "include_dashboard": False}
+        quiet = {"logging_level": "error", "log_to_driver": self._echo}
         if settings.address == LOCAL:
-            self._ray.init(address=LOCAL, num_cpus=settings.collectors, **quiet)
+            self._ray.init(address=LOCAL, num_cpus=settings.collectors, include_dashboard=False, **quiet)
             return
         if settings.address != AUTO:
-            _require_answer(settings.address)
+            _require_answer(settings.address, flag=self._asked_by[1])
         try:
-            self._ray.init(address=settings.address, logging_level="error")
+            self._ray.init(address=settings.address, **quiet)
         except Exception as error:  # of many kinds: no node here, other versions, a lost token
             reason = " ".join(str(error).split())[:300]
             raise ClusterError(
-                f"--ray.address {settings.address}: {reason} This machine has to be part of the cluster: `ray start "
-                "--head` begins one, `ray start --address=HOST:PORT` joins it (with token authentication also set "
-                "RAY_AUTH_MODE=token); or leave the flag out for a cluster of this machine alone."
+                f"{self._asked_by[1]} {settings.address}: {reason} This machine has to be part of the cluster: `ray "
+                "start --head` begins one, `ray start --address=HOST:PORT` joins it (with token authentication also "
+                "set RAY_AUTH_MODE=token); or leave the flag out for a cluster of this machine alone."
             ) from error
 
 
-def _installed() -> Any:
+def _installed(flag: str) -> Any:
     """The package. A folder of that name in the working directory is not it."""
     found = importlib.util.find_spec("ray")
     if found is None or found.origin is None:
-        raise ClusterError("--ray.collectors needs Ray: pip install -e '.[ray]', or leave the flag out.")
+        raise ClusterError(f"{flag} needs Ray: pip install -e '.[ray]', or leave the flag out.")
     import ray  # pyright: ignore[reportMissingImports]  # an extra
 
     return ray
 
 
-def _require_answer(address: str) -> None:
+def _require_answer(address: str, *, flag: str) -> None:
     """Ray itself tries for minutes."""
     try:
         socket.create_connection(host_and_port(address), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise ClusterError(
-            f"--ray.address {address}: nobody answers there ({error}). `ray start --head` begins a cluster and says "
+            f"{flag} {address}: nobody answers there ({error}). `ray start --head` begins a cluster and says "
             "its address."
         ) from error
 

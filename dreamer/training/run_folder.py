@@ -29,6 +29,7 @@ class RunFolder:
         run.lock         who writes to it now
         config.yaml      the resolved configuration
         spaces.json      the environment's spaces
+        starts.jsonl     what each start ran on (`dreamer.provenance`)
         checkpoints/     see `checkpoint`
         replay/          chunks of experience; those of further hosts in host-1/ and so on
         metrics.jsonl    see `metrics`; beside it episodes.csv and TensorBoard's event files

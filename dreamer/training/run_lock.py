@@ -29,13 +29,14 @@ class RunLock:
 
     Args:
         path: the lock file; stays after release, empty.
+        flag: of the command line, by which one chooses another folder.
 
     Raises:
         RunLockedError: another process holds it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, flag: str = "--logdir") -> None:
+        self._path, self._flag = path, flag
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._acquire()
@@ -90,4 +91,19 @@ class RunLock:
     def _refusal(self) -> RunLockedError:
         holder = self._holder()
         process = "process {pid} on {host} since {since}".format(**holder) if holder else "another process"
-        return RunLockedError(f"{self._path.parent} is in use by {process}. Stop it, or choose another --logdir.")
+        return RunLockedError(f"{self._path.parent} is in use by {process}. Stop it, or choose another {self._flag}.")
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process of this machine, or of another as far as the file system tells, holds the lock now."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import subprocess
@@ -68,6 +69,47 @@ def test_gif_and_repetition(run: Path, tmp_path: Path):
     assert first["actions"] == "mode"
     assert main(arguments) == 0
     assert json.loads(results.read_text()) == first
+    assert results.with_name("results-1.json").is_file()
+
+
+def test_a_protocol_gives_both_numbers_and_keeps_earlier_results(run: Path, capsys: pytest.CaptureFixture[str]):
+    """Training episodes beyond the checkpoint are those of a crash and do not count."""
+    with (run / "episodes.csv").open() as file:
+        trained = [float(row["score"]) for row in csv.DictReader(file)]
+    with (run / "episodes.csv").open("a") as file:
+        file.write("CartPole-v1,0,201,201,9,500.0,500\nCartPole-v1,0,1")
+    assert main([str(run), "--episodes", "1"]) == 0
+    assert main([str(run), "--protocol", "classic"]) == 0
+    results = json.loads((run / "evaluation" / "results.json").read_text())
+    played = [episode["score"] for episode in results["episodes"]]
+    assert results["protocol"]["name"] == "classic"
+    assert results["protocol"]["headline"] == "training_window"
+    assert results["protocol"]["sticky"] is results["protocol"]["life_loss"] is None  # a pole has neither
+    window, evaluation = results["training_window"], results["evaluation"]
+    assert (window["score"], window["episodes"]) == (pytest.approx(np.mean(trained[-20:])), len(trained[-20:]))
+    assert (evaluation["score"], evaluation["episodes"]) == (pytest.approx(np.mean(played)), 20)
+    assert window["actions"] == evaluation["actions"] == "sample"
+    printed = capsys.readouterr().out
+    assert f"* training window   {np.mean(trained[-20:]):,.1f} over {len(trained[-20:])}" in printed
+    assert "results-1.json" in printed
+    assert json.loads((run / "evaluation" / "results-1.json").read_text())["num_episodes"] == 1
+
+
+def test_a_protocol_that_does_not_fit_is_refused_before_anything_is_played(
+    run: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main([str(run), "--protocol", "atari100k"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("protocol atari100k: it is for environments of atari100k, and CartPole-v1 is one of classic.")
+    assert main([str(run), "--protocol", "clasic"]) == 1
+    assert "did you mean classic?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(run), "--protocol", "classic", "--episodes", "3"])
+    assert "leave them out" in capsys.readouterr().err
+    (run / "episodes.csv").write_text("env,seed\nCartPole-v1,0\n")
+    assert main([str(run), "--protocol", "classic"]) == 1
+    assert "episodes.csv is damaged" in capsys.readouterr().err
+    assert not (run / "evaluation").exists()
 
 
 def test_a_saved_agent_can_be_evaluated(trained: Path, tmp_path: Path):

@@ -22,12 +22,24 @@ ENTRY_POINTS = {
     "doctor",
     "evaluate",
     "evaluation",
+    "exchange",
+    "export",
     "play",
     "remote",
     "report",
     "train",
 }  # these know the parts
-BEFORE_JAX = {"cli", "config", "memory", "own_envs", "plan", "presets", "validation"}  # these answer within a second
+BEFORE_JAX = {
+    "cli",
+    "config",
+    "memory",
+    "own_envs",
+    "plan",
+    "presets",
+    "protocols",
+    "provenance",
+    "validation",
+}  # these answer within a second
 
 # room: what it may import of this project, beside the vocabulary and itself
 ROOMS = {
@@ -41,8 +53,12 @@ ROOMS = {
         *("dreamer.nets", "dreamer.world", "dreamer.behavior", "dreamer.data", "dreamer.training", "envs"),
         *("dreamer.agent", "dreamer.evaluation"),  # what is dreamt with, and the environment that it was trained in
     },
+    "play": {
+        *("dreamer.nets", "dreamer.behavior", "dreamer.data", "dreamer.training", "dreamer.dream", "envs"),
+        *("dreamer.agent", "dreamer.evaluation", "dreamer.presets", "dreamer.train"),
+    },
 }
-SINGLE_IMPORTER = ("orbax", "ray", "tensorboard", "tyro", "wandb")
+SINGLE_IMPORTER = ("aiohttp", "minari", "orbax", "ray", "safetensors", "tensorboard", "tyro", "wandb")
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 UNSAFE_LOADERS = {"unsafe_load", "full_load", "UnsafeLoader", "FullLoader"}  # of yaml
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines

@@ -1,6 +1,6 @@
 """`python -m tests.faults.soak --minutes 60`: training for an hour while its environment fails again and again.
 
-Trains CartPole as `experiments/results/cartpole` did, in a worker process that crashes, is killed, hangs and returns
+Trains CartPole as `experiments/results/classic` did, in a worker process that crashes, is killed, hangs and returns
 NaN by the chances of issue and catalogue (crash and NaN 1e-4 a step, hang 2e-5, step timeout 5 s). Every ten seconds
 the memory and the open files of the trainer are noted; at the end the summary says whether they grew, how many faults
 there were, and how the scores compare with those of the seeds without faults at the same number of steps.

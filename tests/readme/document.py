@@ -28,9 +28,14 @@ def flags() -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", others.sub("", TEXT)))
 
 
-def links() -> list[tuple[str, str]]:
-    """Text and target of every link and picture."""
-    return re.findall(r"\[([^\]]*)\]\(([^)]+)\)", TEXT)
+def links() -> list[tuple[str, str, str]]:
+    """Folder, text and target of every link and picture, of this and of the folders' own READMEs."""
+    return [
+        (page.parent.relative_to(REPOSITORY).as_posix(), text, target)
+        for page in (REPOSITORY / "README.md", *sorted(REPOSITORY.glob("[a-z]*/**/README.md")))
+        for text, target in re.findall(r"(?<!`)\[([^\]]*)\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+        if not target.startswith("http")
+    ]
 
 
 def table(first_heading: str) -> list[list[str]]:

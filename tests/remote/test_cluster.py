@@ -69,7 +69,7 @@ def test_an_address_where_nobody_answers_is_named():
         unused.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(ClusterError, match=rf"--ray.address {address}: nobody answers there \(.*refused"):
-            cluster._require_answer(address)
+            cluster._require_answer(address, flag="--ray.address")
 
 
 @pytest.mark.parametrize(
