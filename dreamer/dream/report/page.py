@@ -25,7 +25,7 @@ STYLE = """
   --card: #1c2226; --model: #6db1ff; --truth: #5fd195; --negative: #d9a55a; --good: #5fd195; --bad: #ff8a80;
   --none: #9aa5ad; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1180px; padding: 28px 24px 60px; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 1240px; padding: 28px 24px 60px; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 20px; margin: 44px 0 4px; text-transform: capitalize; }
 h3 { font-size: 15px; margin: 0 0 2px; } p { margin: 4px 0; } .soft, .note { color: var(--soft); }
@@ -33,7 +33,8 @@ h3 { font-size: 15px; margin: 0 0 2px; } p { margin: 4px 0; } .soft, .note { col
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: 13px; }
 th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number { white-space: nowrap; } td.property { font-weight: 600; text-transform: capitalize; }
+td.number { white-space: nowrap; } td:nth-child(2) { min-width: 310px; }
+td.property { font-weight: 600; text-transform: capitalize; }
 .chip { border: 1px solid currentColor; border-radius: 9px; padding: 0 8px; font-size: 12px; white-space: nowrap; }
 .pass { color: var(--good); } .below, .no { color: var(--bad); } .measured { color: var(--model); }
 .not { color: var(--none); }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dreamer.dream.report import causal, execution, interactive, persistent, realtime, trustworthy, useful
+from dreamer.dream.report import causal, execution, interactive, persistent, physical, realtime, trustworthy, useful
 from dreamer.dream.report.bench import Bench
 from dreamer.dream.report.estimate import Quantity
 
@@ -38,6 +38,13 @@ METRICS = (
         needs=f"It needs a world in which something is left behind: train on --env {persistent.NEEDLE}.",
     ),
     Metric("realtime", "Is it fast enough to be played?", realtime.measure, is_timed=True),
+    Metric(
+        "physical",
+        "Does it know the laws of motion?",
+        physical.measure,
+        needs="It needs a world whose laws are known: train on --env dreamer/Uniform-v0, dreamer/Parabola-v0 or "
+        "dreamer/Collision-v0.",
+    ),
     Metric("useful", "Can policies be compared in it?", useful.measure),
     Metric("execution", "Do its plans work in reality?", execution.measure),
     Metric("trustworthy", "Does it know what it does not know?", trustworthy.measure),

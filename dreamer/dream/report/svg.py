@@ -153,7 +153,7 @@ def _outside(quantity: Quantity) -> list[str]:
     far = sorted(reach, key=reach.__getitem__, reverse=True)
     outside = []
     for name, next_one in pairwise(far):
-        if name == MODEL or not reach[name] > OFF_SCALE * reach[next_one] > 0:
+        if name in (MODEL, *POSITIVE) or not reach[name] > OFF_SCALE * reach[next_one] > 0:
             break
         outside.append(name)
     return outside
