@@ -14,11 +14,14 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Array
 
+from dreamer.config import Config
 from dreamer.evaluation import Evaluation, evaluate
+from dreamer.exchange.hub import is_hub_folder, read_hub
 from dreamer.presets import from_yaml, to_yaml
-from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, restore
+from dreamer.training.checkpoint import MALFORMED, CheckpointError, Checkpoints, read_meta, restore
 from dreamer.training.counters import Counters
 from dreamer.training.manifest import MANIFEST, ManifestError, fsync_directory, verify_manifest, write_manifest
+from dreamer.training.policy import PolicyDefinition, policy_params
 from dreamer.training.run_folder import RunFolderError
 from dreamer.training.state import Definition, Params
 from dreamer.training.step import PolicyCarry, initial_carry, make_policy_step
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"  # in the folder of a run, and of a saved agent
+ALONE = "policy_alone"  # in the checkpoint of a saved agent
 SAMPLING_KEY = 0x61676E74  # sub-seed of an agent's randomness
 
 EpisodeStart: TypeAlias = np.ndarray | bool | None
@@ -50,7 +54,7 @@ class AgentState(NamedTuple):
 
 
 class Agent:
-    """A policy with its world model, made by `load`.
+    """A policy, with its world model unless it was saved alone; made by `load`.
 
     Args:
         definition: its networks.
@@ -64,8 +68,12 @@ class Agent:
         config: the configuration it was trained with.
         observation_space: what `predict` takes, as the environment declares it.
         action_space: what `predict` gives.
-        definition: its networks.
-        params: their parameters.
+        observation_spec: the kinds of arrays that the networks take.
+        action_spec: and of those that they give.
+        action_codec: from those to the environment's actions.
+        definition: the networks.
+        params: theirs.
+        is_policy_alone: whether it can act, but neither dream nor judge.
     """
 
     def __init__(
@@ -73,8 +81,10 @@ class Agent:
     ) -> None:
         self.config, self.interface, self.counters, self.path = definition.config, interface, counters, path
         self.observation_space, self.action_space = interface.observation_space, interface.action_space
-        self._observation_codec, self._action_codec = codecs(interface)
+        self._observation_codec, self.action_codec = codecs(interface)
+        self.observation_spec, self.action_spec = self._observation_codec.spec, self.action_codec.spec
         self.definition, self.params = definition, params
+        self.is_policy_alone = isinstance(definition, PolicyDefinition)
         self._policy_step = make_policy_step(definition)
         self._key = jax.random.fold_in(jax.random.key(seed), SAMPLING_KEY)
         self._num_rollouts = 0
@@ -112,7 +122,7 @@ class Agent:
         num = lead[0] if lead else 1
         is_first = _starts(episode_start, num=num, default=state is None)
         flat, state = self.act(encoded, state=state, is_first=is_first, deterministic=deterministic)
-        return self._action_codec.decode(flat if lead else flat[0]), state
+        return self.action_codec.decode(flat if lead else flat[0]), state
 
     def act(
         self, observation: dict[str, np.ndarray], *, state: AgentState | None, is_first: np.ndarray, deterministic: bool
@@ -144,11 +154,13 @@ class Agent:
         """Plays complete episodes; see `dreamer.evaluation.evaluate`. `env` is by default the one it was trained in."""
         return evaluate(self, env, episodes=episodes, deterministic=deterministic, seed=seed, video=video)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, *, policy_alone: bool = False) -> Path:
         """Writes what `load` needs and no more: parameters, configuration and spaces, with their checksums.
 
         Args:
             path: a folder that does not exist yet.
+            policy_alone: without decoder, reward and continue heads, and critic: it can act, and not dream. For
+                CartPole at size 1m 1.7 MB instead of 2.6.
 
         Raises:
             RunFolderError: it exists.
@@ -164,9 +176,9 @@ class Agent:
         self.interface.write(partial / FILE_NAME)
         Checkpoints(partial / CHECKPOINTS, keep=1).save(
             self.counters.agent_steps,
-            arrays={"params": self.params},
+            arrays={"params": policy_params(self.params) if policy_alone else self.params},
             host={},
-            meta={"counters": self.counters._asdict()},
+            meta={"counters": self.counters._asdict(), ALONE: policy_alone or self.is_policy_alone},
         )
         write_manifest(partial)
         partial.rename(path)
@@ -185,6 +197,8 @@ class Agent:
 def load(path: str | Path, *, seed: int = 0) -> Agent:
     """Loads an agent from a run's folder, newest checkpoint that verifies, or from what `Agent.save` wrote.
 
+    Also from a policy as Hugging Face holds it (`python -m dreamer.export RUN --hub FOLDER`, extra `hub`).
+
     Args:
         path: the folder. Nothing in it is executed, so that a stranger's is safe to load.
         seed: root of the agent's randomness.
@@ -194,6 +208,8 @@ def load(path: str | Path, *, seed: int = 0) -> Agent:
         CheckpointError: there is no checkpoint yet, or it is damaged.
     """
     path = Path(path).absolute()
+    if is_hub_folder(path):
+        return _load_hub(path, seed=seed)
     is_export = (path / MANIFEST).exists()
     if is_export:
         _verify(path)
@@ -204,11 +220,8 @@ def load(path: str | Path, *, seed: int = 0) -> Agent:
     checkpoint = Checkpoints(path / CHECKPOINTS).latest()
     if checkpoint is None:
         raise CheckpointError(f"{path} has no checkpoint yet; wait for the first, or stop the run, which saves it.")
-    try:
-        observation_codec, action_codec = codecs(interface)
-        definition = Definition(config, observation_codec.spec, action_codec.spec)
-    except MALFORMED as error:
-        raise CheckpointError(f"{path / CONFIG} and {FILE_NAME} describe no agent: {error}.") from error
+    kind = PolicyDefinition if is_export and read_meta(checkpoint).get(ALONE) else Definition
+    definition = define(kind, config, interface, source=path)
     wanted = _arrays_of_saved_agent(definition) if is_export else _arrays_of_run(definition)
     restored = restore(checkpoint, abstract_arrays=wanted)
     params = restored.arrays["params"] if is_export else restored.arrays["train"].params
@@ -217,6 +230,27 @@ def load(path: str | Path, *, seed: int = 0) -> Agent:
     except MALFORMED as error:
         raise CheckpointError(f"{checkpoint} does not say how long the agent was trained: {error!r}.") from error
     return Agent(definition, interface=interface, params=params, counters=counters, path=path, seed=seed)
+
+
+def define(kind: type[Definition], config: Config, interface: Interface, *, source: Path) -> Definition:
+    """The networks of an agent whose description comes from a file.
+
+    Raises:
+        CheckpointError: it describes none.
+    """
+    try:
+        observation_codec, action_codec = codecs(interface)
+        return kind(config, observation_codec.spec, action_codec.spec)
+    except MALFORMED as error:
+        raise CheckpointError(f"The configuration and {FILE_NAME} in {source} describe no agent: {error}.") from error
+
+
+def _load_hub(path: Path, *, seed: int) -> Agent:
+    """A policy as Hugging Face holds it."""
+    found = read_hub(path)
+    definition = define(PolicyDefinition, found.config, found.interface, source=path)
+    params = found.params(policy_params(definition.abstract().params))
+    return Agent(definition, interface=found.interface, params=params, counters=found.counters, path=path, seed=seed)
 
 
 def codecs(interface: Interface) -> tuple[ObservationCodec, ActionCodec]:
@@ -293,7 +327,8 @@ def _verify(path: Path) -> None:
 
 def _arrays_of_saved_agent(definition: Definition) -> dict[str, Any]:
     """The arrays of a saved agent."""
-    return {"params": definition.abstract().params}
+    params = definition.abstract().params
+    return {"params": policy_params(params) if isinstance(definition, PolicyDefinition) else params}
 
 
 def _arrays_of_run(definition: Definition) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def parse(argv: Sequence[str] | None = None) -> Config:
     config = merge_layers(overrides, problems=problems)
     if help_flags:
         _print_help(config, flag=help_flags[0])
-    problems += find_problems(config)
+    problems += find_problems(config, given=overrides)
     if problems:
         reject(problems)
     return config

@@ -222,6 +222,7 @@ class Config:
     size: Literal["1m", "12m", "25m", "50m", "100m", "200m", "400m"] = "12m"
     seed: int = 0
     logdir: str = ""  # empty: runs/<env>-<size>-<seed>
+    offline: str = ""  # a Minari dataset to learn from instead of the environment; --steps are then updates
     init_from: str = ""  # a run or a checkpoint whose parameters a new run starts with, as far as they fit
     allow_config_change: bool = False  # resume a run with settings that are otherwise refused
     steps: str = "1000000"  # agent steps, or with a unit: 400k_frames, 100k_agent

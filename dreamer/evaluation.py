@@ -105,8 +105,7 @@ class Evaluation:
     def summary(self) -> str:
         """For a person."""
         actions = "deterministic actions" if self.deterministic else "sampled actions"
-        steps = self.counters.agent_steps
-        lines = [f"{len(self.episodes)} episodes at {steps:,} agent steps, {actions}, seed {self.seed}"]
+        lines = [f"{len(self.episodes)} episodes at {self.counters}, {actions}, seed {self.seed}"]
         for name, numbers in self.statistics().items():
             lines.append(f"{name:6}" + "".join(f"   {label} {number:,.1f}" for label, number in numbers.items()))
         return "\n".join(lines + (self.training.summary(self.scores) if self.training else []))

@@ -26,6 +26,14 @@ _SAFE_SHARE = 0.8  # of the memory limit: the rest is for the program, the envir
 _WARNING = "WARNING"
 
 
+class DatasetFacts(NamedTuple):
+    """What a run learns from that never acts: `steps` counts observations, as replay holds them."""
+
+    name: str
+    episodes: int
+    steps: int
+
+
 class Machine(NamedTuple):
     """What this process may use, in bytes."""
 
@@ -44,6 +52,7 @@ def startup_plan(
     action_repeat: int,
     logdir: Path,
     device_limit: int | None = None,
+    dataset: DatasetFacts | None = None,
     machine: Machine | None = None,
     width: int = 100,
     color: bool = False,
@@ -60,6 +69,7 @@ def startup_plan(
         action_repeat: environment frames per agent step, as the made environment has it.
         logdir: the run folder; its disk is measured.
         device_limit: bytes that JAX may use on one device; None where that is the memory of this process, on a CPU.
+        dataset: that the run learns from instead of acting.
         machine: what is there; measured when absent.
         width: columns of the text.
         color: whether to write ANSI colors.
@@ -67,7 +77,8 @@ def startup_plan(
     machine = machine or measure_machine(logdir)
     rssm = config.world.rssm
     step_bytes = replay_bytes_per_step(observation_spec, action_spec, deter=rssm.deter, stoch=rssm.stoch)
-    steps = min(config.replay.capacity, steps_to_agent_steps(config.steps, action_repeat))
+    budget = steps_to_agent_steps(config.steps, action_repeat)
+    steps = min(config.replay.capacity, dataset.steps if dataset else budget)
     rows = {
         "run": f"{config.env}, seed {config.seed}, in {logdir}",
         "device": device,
@@ -92,6 +103,8 @@ def startup_plan(
             free=machine.disk_free,
         ),
     }
+    if dataset:
+        rows |= describe_offline(dataset, updates=budget)
     if device_limit:
         rows["on device"] = describe_device_memory(
             config, parameters=sum(parameter_counts.values()), limit=device_limit
@@ -154,6 +167,15 @@ def describe_budget(config: Config, *, action_repeat: int) -> str:
     return (
         f"{agent_steps:,} agent steps = {frames:,} frames (action repeat {action_repeat}), about {updates:,.0f} updates"
     )
+
+
+def describe_offline(dataset: DatasetFacts, *, updates: int) -> dict[str, str]:
+    """What of the plan differs where a run learns from a dataset."""
+    return {
+        "updates": f"{updates:,} from the dataset alone; the environment is never stepped: no train ratio",
+        "steps": "0 agent steps = 0 frames",
+        "dataset": f"{dataset.name}: {dataset.episodes:,} episodes, {dataset.steps:,} observations, copied into replay",
+    }
 
 
 def describe_memory(steps: int, *, step_bytes: int, chunk: int, limit: int) -> str:

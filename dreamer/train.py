@@ -6,10 +6,11 @@ The module itself imports no JAX: a typo on the command line is answered at once
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dreamer.changes import ADJUSTABLE, ConfigChangedError, config_changes, interface_changes, keep
 from dreamer.cli import parse, reject
@@ -17,14 +18,13 @@ from dreamer.config import FACTORY, Config
 from dreamer.huge_pages import restart_with_huge_pages
 from dreamer.launch import entered
 from dreamer.memory import memory_is_short
-from dreamer.plan import startup_plan
+from dreamer.plan import DatasetFacts, startup_plan
 from dreamer.presets import ConfigError
 from dreamer.provenance import note_start
 from dreamer.validation import budget_problems, steps_to_agent_steps
 
 if TYPE_CHECKING:
     from dreamer.remote.cluster import Cluster
-    from dreamer.training.collect import Collecting
     from dreamer.training.hosts import Hosts
     from dreamer.training.run_folder import RunFolder
     from dreamer.training.state import Definition
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
     if own_process:
         restart_with_huge_pages()
     select_device(config)
+    from dreamer.exchange.minari_store import DatasetError
     from dreamer.remote.cluster import ClusterError
     from dreamer.training.checkpoint import CheckpointError
     from dreamer.training.collect import NonFiniteActionError
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         CheckpointError,
         ClusterError,
         ConfigChangedError,
+        DatasetError,
         DeviceError,
         DeviceMemoryError,
         EnvironmentFault,
@@ -152,6 +154,7 @@ def compose(
     import envs
     from dreamer.training.compilation import cache_compilations
     from dreamer.training.device_memory import device_limit
+    from dreamer.training.offline import OfflineTrainer
     from dreamer.training.state import Definition
     from dreamer.training.trainer import Schedule, Trainer
     from dreamer.training.wandb_log import require_wandb
@@ -166,7 +169,8 @@ def compose(
     device = device_name(config)  # before the rest: without one nothing below makes sense
     warn_of_idle_gpu(config)
     cache_compilations()
-    environment, make_collector = make_environments(config, env=env, cluster=cluster, hosts=hosts, parts=parts)
+    made = make_environments(config, env=env, cluster=cluster, hosts=hosts, parts=parts)
+    environment = made.described
     problems = budget_problems(
         config, num_envs=environment.num_envs, action_repeat=environment.action_repeat, hosts=hosts.count
     )
@@ -185,6 +189,7 @@ def compose(
         action_repeat=environment.action_repeat,
         logdir=folder.path,
         device_limit=device_limit(),
+        dataset=made.dataset,
         color=sys.stdout.isatty(),
     )
     say(config, plan)
@@ -192,9 +197,10 @@ def compose(
         total_steps=steps_to_agent_steps(config.steps, environment.action_repeat),
         action_repeat=environment.action_repeat,
     )
-    trainer = Trainer(
+    kind = OfflineTrainer if config.offline else Trainer
+    trainer = kind(
         config,
-        collector=make_collector(definition),
+        collector=made.collector(definition),
         definition=definition,
         folder=folder,
         schedule=schedule,
@@ -215,6 +221,20 @@ def join_cluster(config: Config, *, parts: contextlib.ExitStack) -> Cluster | No
     return cluster
 
 
+class Experience(NamedTuple):
+    """Where a run's experience comes from.
+
+    Attributes:
+        described: the environments.
+        collector: makes what brings their steps.
+        dataset: that they come from, where nobody acts.
+    """
+
+    described: Described
+    collector: Callable[[Definition], Any]
+    dataset: DatasetFacts | None = None
+
+
 def make_environments(
     config: Config,
     *,
@@ -222,8 +242,10 @@ def make_environments(
     cluster: Cluster | None,
     hosts: Hosts,
     parts: contextlib.ExitStack,
-) -> tuple[Described, Callable[[Definition], Collecting]]:
+) -> Experience:
     """The environments, in this process or in those of a cluster, and what makes the collector that steps them."""
+    if config.offline:
+        return open_dataset(config, env=env, parts=parts)
     if cluster is None:
         import envs
         from dreamer.training.collect import Collector
@@ -232,17 +254,33 @@ def make_environments(
         seed = hosts.seed(config.seed)
         environment = envs.make(env, seed=seed, settings=config.environment)
         parts.callback(environment.close)
-        return environment, lambda definition: Collector(
-            environment, definition=definition, policy_step=make_policy_step(definition), seed=seed
+        return Experience(
+            environment,
+            lambda definition: Collector(
+                environment, definition=definition, policy_step=make_policy_step(definition), seed=seed
+            ),
         )
     from dreamer.remote.collector import RemoteCollector
     from dreamer.remote.fleet import Fleet
 
     fleet = Fleet(cluster, config, env)
     parts.callback(fleet.close)
-    return fleet.description, lambda definition: RemoteCollector(
-        fleet, definition=definition, round_steps=config.ray.round
+    return Experience(
+        fleet.description,
+        lambda definition: RemoteCollector(fleet, definition=definition, round_steps=config.ray.round),
     )
+
+
+def open_dataset(config: Config, *, env: str | Callable[[], Any], parts: contextlib.ExitStack) -> Experience:
+    """A dataset, and one environment, which is never stepped: it says what the agent will meet."""
+    import envs
+    from dreamer.exchange.offline import DatasetSource
+
+    settings = dataclasses.replace(config.environment, num_envs=1, workers="none")
+    environment = envs.make(env, num_envs=1, seed=config.seed, settings=settings)
+    parts.callback(environment.close)
+    source = DatasetSource(config, environment)
+    return Experience(environment, source.collector, source.facts)
 
 
 def select_device(config: Config) -> None:
@@ -299,6 +337,8 @@ def say(config: Config, text: str) -> None:
 def summary(trainer: Trainer) -> str:
     """The last line of a finished run."""
     counters, score = trainer.counters, trainer.last_score
+    if trainer.counters.agent_steps == 0:
+        return f"done: {counters.updates:,} updates from a dataset; dreamer.evaluate says what they are worth"
     last = "no episode ended" if score is None else f"last score {score:,.1f}"
     return (
         f"done: {counters.agent_steps:,} agent steps, {counters.env_frames:,} env frames, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dreamer.config import Config, host_and_port, least_capacity, mesh_sizes, prefill_steps
@@ -79,17 +79,22 @@ def resolve(overrides: Mapping[str, Any]) -> Config:
     """
     problems: list[str] = []
     config = merge_layers(overrides, problems=problems)
-    problems += find_problems(config)
+    problems += find_problems(config, given=overrides)
     if problems:
         raise ConfigError(problems)
     return config
 
 
-def find_problems(config: Config) -> list[str]:
-    """Every value that cannot work, one sentence each, naming the setting and the remedy."""
+def find_problems(config: Config, *, given: Collection[str] = ()) -> list[str]:
+    """Every value that cannot work, one sentence each, naming the setting and the remedy.
+
+    Args:
+        config: the whole one.
+        given: settings that a user chose, and not a preset.
+    """
     flat = flatten(config)
     ranges = [problem for name, value in flat.items() if (problem := _range_problem(name, value))]
-    problems = ranges + _relation_problems(config)
+    problems = ranges + _relation_problems(config) + _offline_problems(config, given)
     sizes = config.environment.num_envs, config.replay.chunk, config.replay.batch_size, config.replay.batch_length
     if min(sizes) < 1:  # said above; nothing can be computed from it
         return problems
@@ -207,6 +212,27 @@ def _ray_problems(config: Config) -> list[str]:
     return problems
 
 
+def _offline_problems(config: Config, given: Collection[str]) -> list[str]:
+    """What has no meaning in a run that learns from a dataset and never acts."""
+    if not config.offline:
+        return []
+    name = f"--offline {config.offline}"
+    problems = [f"{name}: one process learns from a dataset, without --{flag}" for flag in _acting_flags(config)]
+    if "train_ratio" in given:
+        problems.append(
+            f"{name} has no use for --train-ratio, as nothing is collected: --steps is the number of updates"
+        )
+    found = _STEPS.fullmatch(config.steps.strip())
+    if found and found["unit"]:
+        problems.append(f"{name} counts updates: give their number, such as --steps 20000, and not {config.steps}")
+    return problems
+
+
+def _acting_flags(config: Config) -> list[str]:
+    given = {"ray.collectors": config.ray.collectors > 0, "hosts.count": config.hosts.count != 1}
+    return [flag for flag, is_given in given.items() if is_given]
+
+
 def budget_problems(config: Config, *, num_envs: int, action_repeat: int, hosts: int = 1) -> list[str]:
     """A replay or a number of steps from which no batch can ever be drawn.
 
@@ -229,6 +255,8 @@ def budget_problems(config: Config, *, num_envs: int, action_repeat: int, hosts:
         agent_steps = steps_to_agent_steps(config.steps, action_repeat)
     except ValueError as error:
         return [*problems, f"--steps: {error}"]
+    if config.offline:
+        return problems
     together = num_envs * hosts
     prefill = prefill_steps(replay, num_envs=together)
     if math.ceil(agent_steps / together) * together < prefill:

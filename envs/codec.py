@@ -90,7 +90,6 @@ class ObservationCodec:
 
     Attributes:
         spec: the kinds by key.
-        decoded_space: of what `decode` returns: the same space, but images are as encoded where encoding resizes them.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class ObservationCodec:
         image_layout: str = "auto",
         zero_nonfinite: bool = False,
     ) -> None:
-        self._zero_nonfinite = zero_nonfinite
+        self._space, self._zero_nonfinite = space, zero_nonfinite
         self.spec: ObservationSpec = {}
         self._sources: dict[str, _Source] = {}
         for path, leaf in leaves(space, what="observation").items():
@@ -115,11 +114,6 @@ class ObservationCodec:
             self._sources[key] = _Source(path, leaf, layout, Declaration(leaf, key=key))
         if not self.spec:
             raise EnvironmentFault("the observation space is empty; give it at least one Box or Discrete space")
-        self._space = space
-        decoded = {
-            s.path: _encoded_space(self.spec[k]) if self._resizes(k) else s.space for k, s in self._sources.items()
-        }
-        self.decoded_space = _nest_spaces(space, decoded, ())
 
     def describe_layouts(self) -> str | None:
         """How the images come, in words; None where all come as they are stored."""
@@ -135,34 +129,6 @@ class ObservationCodec:
             EnvironmentFault: if a shape, an image's values or a symbol differ from what the space declares.
         """
         return {key: self._encode_leaf(observation, key, lead) for key in self.spec}
-
-    def decode(self, encoded: dict[str, np.ndarray], *, lead: tuple[int, ...] = ()) -> Any:
-        """Observations of `decoded_space`, fresh copies, from flat dicts with leading dimensions `lead`.
-
-        What was rounded stays rounded; vectors are clipped to the bounds of their space.
-        """
-        return _nest(
-            self._space, {s.path: self._decode_leaf(encoded[k], k, lead) for k, s in self._sources.items()}, ()
-        )
-
-    def _decode_leaf(self, array: np.ndarray, key: str, lead: tuple[int, ...]) -> Any:
-        _, space, layout, _ = self._sources[key]
-        part, shape = self.spec[key], (*lead, *space.shape)
-        if isinstance(part, ImageSpec) and layout is not None:
-            if self._resizes(key):
-                return np.array(array)
-            if layout.channel_first:
-                array = np.moveaxis(array, -1, -3)
-            scaled = array if space.dtype == np.uint8 else array * (layout.high / 255.0)
-            return np.array(scaled, space.dtype, order="C").reshape(shape)
-        if isinstance(part, VectorSpec):
-            rounded = np.rint(array) if np.issubdtype(space.dtype, np.integer) else array
-            return np.clip(rounded.reshape(shape), space.low, space.high).astype(space.dtype)
-        return (array.reshape(shape) + first_class(space)).astype(space.dtype)[()]
-
-    def _resizes(self, key: str) -> bool:
-        layout, part = self._sources[key].layout, self.spec[key]
-        return layout is not None and isinstance(part, ImageSpec) and part[:2] != (layout.height, layout.width)
 
     def _encode_leaf(self, observation: Any, key: str, lead: tuple[int, ...]) -> np.ndarray:
         path, space, layout, declaration = self._sources[key]
@@ -181,6 +147,43 @@ class ObservationCodec:
         if isinstance(part, VectorSpec):
             return np.array(array, np.float32).reshape((*lead, part.size))
         return (array - first_class(space)).astype(np.int32).reshape((*lead, len(num_classes(space))))
+
+    @property
+    def decoded_space(self) -> spaces.Space:
+        """What `decode` gives: the space of the environment, its images at the size to which they are resized."""
+        decoded = {source.path: self._decoded_leaf(key) for key, source in self._sources.items()}
+        return _rebuild(self._space, decoded, ())
+
+    def decode(self, observation: dict[str, np.ndarray], *, clip: bool = False) -> Any:
+        """Observations as the environment gives them, from arrays `[*lead, ...]`; `encode` of it changes no bit.
+
+        With `clip` vectors are brought into the bounds of their space, which a prediction may leave.
+        """
+        values: dict[Path, Any] = {}
+        for key, (path, space, layout, _) in self._sources.items():
+            array, part = observation[key], self.spec[key]
+            if layout is not None:
+                if layout.channel_first:
+                    array = np.moveaxis(array, -1, -3)
+                array = array if layout.high == 255.0 else array / 255.0
+            lead = array.shape[: array.ndim - (1 if layout is None else 3)]
+            if isinstance(part, DiscreteSpec):
+                array = array.reshape((*lead, *space.shape)) + first_class(space)
+            elif layout is None:
+                array = np.rint(array) if np.issubdtype(space.dtype, np.integer) else array
+                array = np.clip(array.reshape((*lead, *space.shape)), space.low, space.high) if clip else array
+            values[path] = array.reshape((*lead, *self._decoded_leaf(key).shape)).astype(space.dtype)
+        return _nest(self._space, values, ())
+
+    def _decoded_leaf(self, key: str) -> Leaf:
+        _, space, layout, _ = self._sources[key]
+        part = self.spec[key]
+        if layout is None or not isinstance(part, ImageSpec) or (part.height, part.width) == layout[:2]:
+            return space
+        sides = (part.height, part.width)
+        colored = (part.channels, *sides) if layout.channel_first else part
+        shape = sides if len(space.shape) == 2 else tuple(colored)
+        return spaces.Box(0, layout.high, shape, space.dtype)
 
 
 def _layout(space: Leaf, key: str, order: str) -> ImageLayout | None:
@@ -204,6 +207,7 @@ class ActionCodec:
     Attributes:
         spec: the kinds by key.
         width: `A`, size of the flat vector.
+        limits: lowest and highest values of every `Box`, float64 `[size]`, by key.
     """
 
     def __init__(self, space: spaces.Space, *, bound: float | None = None) -> None:
@@ -219,11 +223,16 @@ class ActionCodec:
         self.width = action_width(self.spec)
         if not self.width:
             raise EnvironmentFault("the action space is empty; give it at least one Box or Discrete space")
-        self._limits = {
+        self.limits = {
             key: _limits(leaf, bound=bound, key=key)
             for key, (_, leaf) in self._leaves.items()
             if isinstance(leaf, spaces.Box)
         }
+
+    @property
+    def simple_spaces(self) -> dict[str, Leaf]:
+        """The spaces of the keys."""
+        return {key: leaf for key, (_, leaf) in self._leaves.items()}
 
     def decode(self, action: np.ndarray) -> Any:
         """Actions of the space, batched as gymnasium does, from `[..., A]`."""
@@ -235,41 +244,41 @@ class ActionCodec:
             width = action_width({key: self.spec[key]})
             block = action[..., start : start + width]
             start += width
-            values[path] = self._continuous(key, space, block) if key in self._limits else _symbols(space, block)
+            values[path] = self._continuous(key, space, block) if key in self.limits else _symbols(space, block)
             values[path] = values[path].reshape((*lead, *space.shape))[()]  # [()]: a scalar for a bare Discrete
         return _nest(self._space, values, ())
 
     def encode(self, action: Any, *, lead: tuple[int, ...] = ()) -> np.ndarray:
-        """Flat vectors, float32 `[*lead, A]`, from actions of the space; those beyond its bounds are clipped.
+        """Flat vectors float32 `[*lead, A]` that `decode` to these actions, which somebody else chose.
 
         Raises:
-            EnvironmentFault: a part is missing, or of another shape or class than the space declares.
+            EnvironmentFault: a part is missing, of another shape, not finite, or none of the choices.
         """
-        return np.concatenate([self._encode_leaf(action, key, lead) for key in sorted(self.spec)], axis=-1)
+        blocks = []
+        for key in sorted(self.spec):
+            (path, space), chosen = self._leaves[key], action
+            try:
+                for name in path:
+                    chosen = chosen[name]
+            except (KeyError, IndexError, TypeError) as error:
+                raise EnvironmentFault(f"action {key!r} is missing from {action!r}") from error
+            array = np.asarray(chosen)
+            if array.shape != (*lead, *space.shape) or array.dtype.kind not in "biuf":
+                raise EnvironmentFault(f"action {key!r} is {chosen!r}; give numbers of shape {(*lead, *space.shape)}")
+            flat = array.reshape((*lead, math.prod(space.shape)))
+            blocks.append(self._fractions(key, flat) if key in self.limits else _one_hot(key, space, flat))
+        return np.concatenate(blocks, axis=-1).astype(np.float32)
 
-    def _encode_leaf(self, action: Any, key: str, lead: tuple[int, ...]) -> np.ndarray:
-        path, space = self._leaves[key]
-        try:
-            for name in path:
-                action = action[name]
-        except (KeyError, IndexError, TypeError) as error:
-            raise EnvironmentFault(f"action {key!r} is missing from {action!r}") from error
-        array = np.asarray(action)
-        if array.shape != (*lead, *space.shape) or array.dtype.kind not in "biuf":
-            raise EnvironmentFault(f"action {key!r} is {action!r}; give numbers of shape {(*lead, *space.shape)}")
-        if key in self._limits:
-            low, high = self._limits[key]
-            share = (array.reshape(*lead, -1) - low) / np.where(high > low, high - low, 1.0)
-            return np.clip(2.0 * share - 1.0, -1.0, 1.0).astype(np.float32)
-        index = (array - first_class(space)).reshape(*lead, -1)
-        classes = num_classes(space)
-        if not (np.equal(index, np.rint(index)).all() and (index >= 0).all() and (index < classes).all()):
-            raise EnvironmentFault(f"action {key!r} is {action!r}, which is not in {space}")
-        blocks = [np.eye(count, dtype=np.float32)[index[..., i].astype(int)] for i, count in enumerate(classes)]
-        return np.concatenate(blocks, axis=-1)
+    def _fractions(self, key: str, values: np.ndarray) -> np.ndarray:
+        """Where values lie between their limits, in [-1, 1]."""
+        low, high = self.limits[key]
+        if not np.isfinite(values).all():
+            raise EnvironmentFault(f"action {key!r} is NaN or infinite")
+        span = np.where(high > low, high - low, 1.0)
+        return np.clip((values.astype(np.float64) - low) / span * 2.0 - 1.0, -1.0, 1.0)
 
     def _continuous(self, key: str, space: Leaf, block: np.ndarray) -> np.ndarray:
-        low, high = self._limits[key]
+        low, high = self.limits[key]
         scaled = low + (np.clip(block.astype(np.float64), -1.0, 1.0) + 1.0) / 2.0 * (high - low)
         if np.issubdtype(space.dtype, np.integer):
             scaled = np.rint(scaled)
@@ -303,20 +312,32 @@ def _symbols(space: Leaf, block: np.ndarray) -> np.ndarray:
     return (index + first_class(space)).astype(space.dtype)
 
 
+def _one_hot(key: str, space: Leaf, values: np.ndarray) -> np.ndarray:
+    """Values of the space `[..., size]` as one-hot blocks side by side."""
+    index = values - first_class(space).ravel()
+    blocks = [index[..., [i]] == np.arange(count) for i, count in enumerate(num_classes(space))]
+    if not all(block.any(axis=-1).all() for block in blocks):
+        raise EnvironmentFault(
+            f"action {key!r} has values {values.min()} to {values.max()}, which {space} does not have"
+        )
+    return np.concatenate(blocks, axis=-1)
+
+
+def _rebuild(space: spaces.Space, simple: dict[Path, spaces.Space], path: Path) -> spaces.Space:
+    """A nested space with other simple spaces in it, by their path."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict([(name, _rebuild(child, simple, (*path, name))) for name, child in space.spaces.items()])
+    if isinstance(space, spaces.Tuple):
+        return spaces.Tuple([_rebuild(child, simple, (*path, i)) for i, child in enumerate(space.spaces)])
+    return simple[path]
+
+
 def _nest(space: spaces.Space, values: dict[Path, Any], path: Path) -> Any:
     if isinstance(space, spaces.Dict):
         return {name: _nest(child, values, (*path, name)) for name, child in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(_nest(child, values, (*path, i)) for i, child in enumerate(space.spaces))
     return values[path]
-
-
-def _nest_spaces(space: spaces.Space, found: dict[Path, spaces.Space], path: Path) -> spaces.Space:
-    if isinstance(space, spaces.Dict):
-        return spaces.Dict([(name, _nest_spaces(child, found, (*path, name))) for name, child in space.spaces.items()])
-    if isinstance(space, spaces.Tuple):
-        return spaces.Tuple([_nest_spaces(child, found, (*path, i)) for i, child in enumerate(space.spaces)])
-    return found[path]
 
 
 def observation_space(spec: ObservationSpec) -> spaces.Dict:

@@ -77,10 +77,10 @@ def suite_of(name: str | Factory) -> str:
 
 
 def register_gymnasium() -> None:
-    """Register `dreamer/Dummy-v0` and the probe environments with gymnasium."""
-    from envs import dummy, probe
+    """Register `dreamer/Dummy-v0`, the probe environments and those of the report with gymnasium."""
+    from envs import dummy, motion, needle, probe
 
-    for env_id, entry_point in (dummy.IDS | probe.IDS).items():
+    for env_id, entry_point in (dummy.IDS | motion.IDS | needle.IDS | probe.IDS).items():
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point=entry_point)
 

@@ -162,7 +162,7 @@ class DreamVectorEnv(gymnasium.vector.VectorEnv):
         return self._native(outcome), reward, terminated, truncated, self._infos(outcome)
 
     def _native(self, outcome: Outcome) -> Any:
-        return self._opened.observations.decode(outcome.observation, lead=(self.num_envs,))
+        return self._opened.observations.decode(outcome.observation, clip=True)
 
     def _infos(self, outcome: Outcome) -> dict[str, Any]:
         info = _info(outcome, row=slice(None))

@@ -54,7 +54,7 @@ class ModelSimulation:
         temperature: as it is now.
 
     Raises:
-        SimulationError: the temperature is negative.
+        SimulationError: the temperature is negative, or the agent a policy without a world model.
     """
 
     def __init__(
@@ -68,6 +68,10 @@ class ModelSimulation:
     ) -> None:
         if not temperature >= 0:
             raise SimulationError(f"the temperature is {temperature}; give 0, for modes, or more")
+        if agent.is_policy_alone and params is None:
+            raise SimulationError(
+                f"{agent.path} holds a policy alone, which cannot dream: give the run that it is from"
+            )
         definition = agent.definition
         self.observation_spec, self.action_spec = definition.observation_spec, definition.action_spec
         self.temperature = temperature

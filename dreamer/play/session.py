@@ -207,6 +207,8 @@ class Session:
             self._end_sequence()
             for _ in range(steps):
                 self.history.pop()
+            if self._watches and self.now.memory is None:  # nobody had asked for it then
+                self.history[-1] = self._think(self.now)
         return steps
 
     def anchor(self) -> None:

@@ -266,6 +266,21 @@ def restore(path: str | Path, *, abstract_arrays: Any, with_host: bool = True) -
     return Restored(arrays, host, document["meta"])
 
 
+def read_host(path: str | Path) -> Restored:
+    """Reads a checkpoint without its train state (`arrays` is None), after verifying every byte.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, missing or of a newer format.
+    """
+    path = Path(path).absolute()
+    document = _read_document(path)
+    try:
+        host = read_npz(path / "host.npz", document["host"])
+    except Exception as error:
+        raise CheckpointError(f"Checkpoint {path} cannot be read: {_first_line(error)}.") from error
+    return Restored(None, host, document["meta"])
+
+
 def read_part(path: str | Path, *, below: Sequence[str]) -> dict[str, jax.Array]:
     """Reads the arrays of one branch, whatever the others look like, onto the first device, after verifying every byte.
 

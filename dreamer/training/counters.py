@@ -18,5 +18,22 @@ class Counters(NamedTuple):
     env_frames: int = 0
     updates: int = 0
 
+    @property
+    def position(self) -> int:
+        """How far the run is on its way: agent steps, or updates where it learns from a dataset and has no steps."""
+        return self.agent_steps or self.updates
+
+    @property
+    def axis(self) -> int:
+        """Where TensorBoard draws: at env frames, or at updates where there are none."""
+        return self.env_frames or self.updates
+
+    def __str__(self) -> str:
+        return (
+            f"{self.updates:,} updates"
+            if self.updates and not self.agent_steps
+            else f"{self.agent_steps:,} agent steps"
+        )
+
 
 START = Counters()

@@ -2,7 +2,10 @@
 
     metrics.jsonl   one row per log interval: agent_steps, env_frames, updates, seconds, then the scalars
     episodes.csv    one row per episode: env, seed, agent_steps, env_frames, updates, score, length
-    events.out.*    TensorBoard; the step axis of every tag is env_frames
+    events.out.*    TensorBoard; the step axis of every tag is env_frames (updates in a run from a dataset)
+
+TensorBoard's HPARAMS tab compares the runs below its folder: each tells its hyperparameters when it starts and, at its
+end, `final/score`, the mean of its last 100 episodes.
 
 Training never stops because logging fails: failures are counted, and each file warns once.
 """
@@ -23,12 +26,20 @@ from typing import Protocol, SupportsFloat
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]  made at run time
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.plugins.hparams import metadata as hparams
+from tensorboard.plugins.hparams.api_pb2 import Status  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,  # pyright: ignore[reportAttributeAccessIssue]
+    SessionEndInfo,  # pyright: ignore[reportAttributeAccessIssue]
+    SessionStartInfo,  # pyright: ignore[reportAttributeAccessIssue]
+)
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from dreamer.training.counters import START, Counters
 from dreamer.training.log_files import AppendOnlyFile, purge_lines, purge_records
 from dreamer.training.video import encode_gif
 
+FINAL_EPISODES = 100  # whose mean is a run's final score
 MIRROR = "Weights & Biases"  # in a warning
 EPISODE_COLUMNS = ("env", "seed", "agent_steps", "env_frames", "updates", "score", "length")
 
@@ -58,6 +69,7 @@ class MetricsLogger:
         seed: the run's seed, for `episodes.csv`.
         resume_at: the restored counters; rows beyond them come from work that a crash undid, and are removed. None
             for a run that starts anew, which keeps no rows.
+        hyperparameters: of the run, by name, for TensorBoard.
         open_mirror: makes what gets the same scalars and videos, such as a `WandbLog`; None: nothing does.
 
     Attributes:
@@ -71,6 +83,7 @@ class MetricsLogger:
         env: str,
         seed: int,
         resume_at: Counters | None,
+        hyperparameters: Mapping[str, bool | float | str] | None = None,
         open_mirror: Callable[[], Mirror] | None = None,
     ) -> None:
         directory = Path(directory)
@@ -80,12 +93,15 @@ class MetricsLogger:
         metrics, episodes = directory / "metrics.jsonl", directory / "episodes.csv"
         with self.tolerate("old rows"):
             _purge(metrics, episodes, list(directory.glob("events.out.tfevents.*")), resume_at=resume_at)
+        self._episodes_path = episodes
         self._start = time.monotonic() - self._elapsed_before(metrics)
         self._metrics = AppendOnlyFile(metrics)
         self._episodes = AppendOnlyFile(episodes, header=",".join(EPISODE_COLUMNS))
         self._tensorboard: EventFileWriter | None = None
         with self.tolerate("tensorboard"):
             self._tensorboard = EventFileWriter(str(directory), max_queue_size=1000, flush_secs=10)
+        if hyperparameters:
+            self._tell_start(resume_at or START, hyperparameters)
         self._mirror: Mirror | None = None
         with self.tolerate(MIRROR):
             self._mirror = open_mirror() if open_mirror else None
@@ -132,6 +148,15 @@ class MetricsLogger:
             self._summarize(counters, [Summary.Value(tag=tag, image=image)])
             self._with_mirror(lambda mirror: mirror.video(counters, tag, gif))
 
+    def complete(self, counters: Counters) -> None:
+        """The run has reached its end: its final score, and for TensorBoard the end of the session."""
+        with self.tolerate("final score"):
+            scores = self._recent_scores()
+            values = [Summary.Value(tag="final/score", simple_value=float(np.mean(scores)))] if scores else []
+            end = SessionEndInfo(status=Status.Value("STATUS_SUCCESS"), end_time_secs=time.time())
+            values.append(_session(hparams.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)))
+            self._summarize(counters, values)
+
     def flush(self) -> None:
         """Hands what is buffered to the operating system; call it before a checkpoint."""
         self._with_tensorboard(EventFileWriter.flush)
@@ -144,8 +169,23 @@ class MetricsLogger:
             with self.tolerate("closing"):
                 file.close()
 
+    def _tell_start(self, counters: Counters, values: Mapping[str, bool | float | str]) -> None:
+        with self.tolerate("hyperparameters"):
+            start = SessionStartInfo(start_time_secs=time.time())
+            for name, value in values.items():
+                kind = "bool" if isinstance(value, bool) else "string" if isinstance(value, str) else "number"
+                setattr(start.hparams[name], f"{kind}_value", value)
+            told = _session(hparams.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
+            self._summarize(counters, [told])
+
+    def _recent_scores(self) -> list[float]:
+        if not self._episodes_path.exists():
+            return []
+        with self._episodes_path.open(encoding="utf-8", newline="") as file:
+            return [float(row["score"]) for row in csv.DictReader(file)][-FINAL_EPISODES:]
+
     def _summarize(self, counters: Counters, values: list[Summary.Value]) -> None:
-        event = Event(wall_time=time.time(), step=counters.env_frames, summary=Summary(value=values))
+        event = Event(wall_time=time.time(), step=counters.axis, summary=Summary(value=values))
         self._with_tensorboard(lambda writer: writer.add_event(event))
 
     def _with_tensorboard(self, use: Callable[[EventFileWriter], None]) -> None:
@@ -192,6 +232,9 @@ class SilentLogger(MetricsLogger):
     def video(self, counters: Counters, tag: str, frames: np.ndarray, *, fps: int = 10) -> None:
         """Nothing."""
 
+    def complete(self, counters: Counters) -> None:
+        """Nothing."""
+
     def flush(self) -> None:
         """Nothing."""
 
@@ -207,7 +250,7 @@ def _purge(metrics: Path, episodes: Path, events: list[Path], *, resume_at: Coun
     purge_lines(metrics, keep=lambda line: _row_counters(json.loads(line)) <= resume_at)
     purge_lines(episodes, keep=lambda line: _episode_counters(line) <= resume_at)
     for path in events:
-        purge_records(path, keep=lambda record: Event.FromString(record).step <= resume_at.env_frames)
+        purge_records(path, keep=lambda record: Event.FromString(record).step <= resume_at.axis)
 
 
 def _row_counters(row: Mapping[str, int]) -> Counters:
@@ -220,6 +263,11 @@ def _episode_counters(line: str) -> Counters:
         return START  # the header always stays
     fields = dict(zip(EPISODE_COLUMNS, row, strict=True))
     return Counters(int(fields["agent_steps"]), int(fields["env_frames"]), int(fields["updates"]))
+
+
+def _session(tag: str, content: HParamsPluginData) -> Summary.Value:
+    """What TensorBoard's plugin reads: its content is in the metadata."""
+    return Summary.Value(tag=tag, metadata=hparams.create_summary_metadata(content), tensor=hparams.NULL_TENSOR)
 
 
 def _csv_line(row: list[str]) -> str:

@@ -32,9 +32,9 @@ class _Sample(NamedTuple):
 
 
 class _Rates(NamedTuple):
-    """Per second; agent steps only where they were measured for long enough to tell the time that is left."""
+    """Per second; position only where it was measured for long enough to tell the time that is left."""
 
-    agent_steps: float
+    position: float
     env_frames: float
 
 
@@ -48,7 +48,7 @@ class Progress:
     """A context manager; a thread of its own draws, so that a long compilation still shows its seconds.
 
     Args:
-        total_steps: agent steps at which the run ends, for the ETA.
+        total_steps: position (see `Counters`) at which the run ends, for the ETA.
         start: the counters of a resumed run.
         quiet: draw nothing.
         stream: where to; standard error by default, so that standard output stays free for results.
@@ -98,10 +98,10 @@ class Progress:
         rates = self._rates(now, counters)
         parts = [
             self._describe_phase(now),
-            f"{100 * min(1.0, counters.agent_steps / max(1, self._total_steps)):.1f}%",
+            f"{100 * min(1.0, counters.position / max(1, self._total_steps)):.1f}%",
         ]
-        if rates.agent_steps > 0:
-            parts.append(f"ETA {duration((self._total_steps - counters.agent_steps) / rates.agent_steps)}")
+        if rates.position > 0:
+            parts.append(f"ETA {duration((self._total_steps - counters.position) / rates.position)}")
         if self._score is not None:
             parts.append(f"score {self._score:,.1f}")
         if rates.env_frames > 0:
@@ -134,7 +134,7 @@ class Progress:
             self._print_again()
 
     def _rates(self, now: float, counters: Counters) -> _Rates:
-        """Frames per second over the window, and agent steps per second over the long one."""
+        """Frames per second over the window, and position per second over the long one."""
         with self._samples_lock:
             self._samples.append(_Sample(now, counters))
             while len(self._samples) > 2 and now - self._samples[1].seconds > ETA_WINDOW_SECONDS:
@@ -146,7 +146,7 @@ class Progress:
         seconds = now - first.seconds
         if self._phase in BEFORE_TRAINING or seconds < ETA_SECONDS:
             return _Rates(0.0, frames)
-        return _Rates((counters.agent_steps - first.counters.agent_steps) / seconds, frames)
+        return _Rates((counters.position - first.counters.position) / seconds, frames)
 
     def _describe_phase(self, now: float) -> str:
         since = self._counted_at if self._phase == TRAINING else self._phase_start

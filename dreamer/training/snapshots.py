@@ -84,7 +84,7 @@ class Snapshots:
             "last_score": last_score,
         }
         arrays = {"train": self._placement.here(learner.state), "carry": collector.carry}
-        path = self._checkpoints.save(counters.agent_steps, arrays=arrays, host=host, meta=meta)
+        path = self._checkpoints.save(counters.position, arrays=arrays, host=host, meta=meta)
         self._manifests[str(path)] = replay.manifest
         self._manifests = {name: manifest for name, manifest in self._manifests.items() if Path(name).exists()}
         with contextlib.suppress(OSError):  # what cannot be removed now is removed after the next save

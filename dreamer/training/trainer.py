@@ -20,6 +20,7 @@ from dreamer.training.compilation import Program
 from dreamer.training.counters import Counters
 from dreamer.training.device_memory import device_limit, explained
 from dreamer.training.hosts import Hosts, Round
+from dreamer.training.hyperparameters import hyperparameters
 from dreamer.training.init_from import inherit
 from dreamer.training.learn import Learner, NonFiniteError
 from dreamer.training.line import HostLostError
@@ -41,7 +42,7 @@ AHEAD_STEPS = 1000  # agent steps whose updates may be made while an environment
 
 
 class Schedule(NamedTuple):
-    """When things happen: agent steps of the whole run, and action repeat for the frame counter."""
+    """When things happen: position (see `Counters`) at which the run ends, and action repeat for the frame counter."""
 
     total_steps: int
     action_repeat: int
@@ -118,7 +119,7 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Agent steps at which the run ends."""
+        """Position (see `Counters`) at which the run ends."""
         return self._schedule.total_steps
 
     def run(self, *, stop: Callable[[], bool], progress: Progress) -> None:
@@ -131,10 +132,10 @@ class Trainer:
                 folder, and the checkpoints are as they were.
             DeviceMemoryError: the device is out of memory; what it still gave is saved.
         """
-        if self.counters.agent_steps >= self._schedule.total_steps:
+        if self.counters.position >= self._schedule.total_steps:
             self._stream.close()
             return
-        resumed_at = self.counters if self.counters.agent_steps else None
+        resumed_at = self.counters if self.counters.position else None
         self._log = self._open_log(resumed_at)
         stop_here, stop = stop, stop if self._hosts.alone else lambda: self._round.stop
         stall = StallReport()
@@ -144,7 +145,7 @@ class Trainer:
             if resumed_at is not None:
                 self._round = self._hosts.agree(Round(ready=self._stream.ready))
                 self._learn(progress, stop=stop)
-            while self.counters.agent_steps < self._schedule.total_steps and not stop():
+            while self.counters.position < self._schedule.total_steps and not stop():
                 stall.alive()
                 self._act(progress, stop=stop_here)
                 self._learn(progress, stop=stop)
@@ -157,6 +158,8 @@ class Trainer:
                 if self._round.save and (error := self._try_to_save(progress)):
                     self._saving.require_hope(error)
             self._report()
+            if self.counters.position >= self._schedule.total_steps:
+                self._log.complete(self.counters)
             progress.phase("saving")
             self.save()
         except NonFiniteError as error:
@@ -202,7 +205,7 @@ class Trainer:
         self._acting = self._placement.on_one_device(self._learner.state.params)
         self.counters, self.last_score = found.counters, found.last_score
         self._videos.start_at(self.counters.updates)
-        return f"resumed at {self.counters.agent_steps:,} agent steps with {found.replay}"
+        return f"resumed at {self.counters} with {found.replay}"
 
     def inherit(self, source: str) -> str:
         """Starts a new run with the parameters of another, as far as they fit; says which (see `init_from`).
@@ -256,7 +259,12 @@ class Trainer:
             self._acting = self._placement.on_one_device(self._learner.state.params)
         if self._learner.metrics:
             progress.phase("training")
-        if not stop() and self._videos.due(self.counters.updates):
+        if not stop():
+            self._record_video()
+
+    def _record_video(self) -> None:
+        """If it is time."""
+        if self._videos.due(self.counters.updates):
             assert self._log is not None
             params = self._placement.here(self._learner.state.params)
             self._videos.record(params, self._learner.batch, counters=self.counters, log=self._log)
@@ -317,13 +325,17 @@ class Trainer:
         metrics = {name: float(value) for name, value in jax.device_get(self._learner.metrics).items()}
         metrics |= {"replay/steps": self._stream.num_steps, "replay/capacity": self._stream.capacity}
         metrics |= {"memory/resident_gb": resident_bytes() / 1e9, "skipped_in_total": self._learner.skipped}
-        metrics |= {f"environment/{name}": count for name, count in self._collector.incidents.items()}
+        metrics |= self._acting_scalars()
+        metrics |= self._saving.scalars() | {"log/failures": self._log.failures}
+        self._log.scalars(self.counters, metrics)
+
+    def _acting_scalars(self) -> dict[str, float]:
+        metrics: dict[str, float] = {f"environment/{name}": n for name, n in self._collector.incidents.items()}
         if not self._episode_ended:  # perhaps none ever does
             score, length = self._collector.open_episode
             metrics |= {"episode/open_score": score, "episode/open_length": length}
         self._episode_ended = False
-        metrics |= self._saving.scalars() | {"log/failures": self._log.failures}
-        self._log.scalars(self.counters, metrics)
+        return metrics
 
     def _open_log(self, resumed_at: Counters | None) -> MetricsLogger:
         if not self._hosts.is_first:
@@ -333,6 +345,7 @@ class Trainer:
             env=self._config.env,
             seed=self._config.seed,
             resume_at=resumed_at,
+            hyperparameters=hyperparameters(self._config),
             open_mirror=self._open_wandb if self._config.log.wandb else None,
         )
 
@@ -344,7 +357,7 @@ class Trainer:
         limit, needed = device_limit(), self._train_step.device_bytes
         if limit and needed:
             progress.print(f"device memory: an update needs {needed / 1e9:.1f} GB of the {limit / 1e9:.1f} GB for JAX")
-        left = self._schedule.total_steps - self.counters.agent_steps
+        left = self._schedule.total_steps - self.counters.position
         updates, batch = self._learner.updates, self._learner.batch
         assert batch is not None
         self._videos.compile_ahead(

@@ -1,9 +1,9 @@
 """The same scalars and videos for Weights & Biases (`--log.wandb`, extra `wandb`). The only importer of wandb.
 
 Project and name are those of the run's folder (`runs/x` is run x of project runs; `WANDB_PROJECT` comes first), its id
-is the folder's, so that a resumed run goes on in the same curves. The axis of everything is `global_step`, agent steps:
-rows that a crash undid are there twice, at the same place. `WANDB_MODE=offline` writes into the folder, for
-`wandb sync`.
+is the folder's, so that a resumed run goes on in the same curves. The axis of everything is `global_step`, agent steps
+(updates in a run from a dataset): rows that a crash undid are there twice, at the same place. `WANDB_MODE=offline`
+writes into the folder, for `wandb sync`.
 
 Nothing here is tolerant: `MetricsLogger` counts what fails.
 """
@@ -70,12 +70,12 @@ class WandbLog:
 
     def scalars(self, counters: Counters, values: Mapping[str, float]) -> None:
         """One row."""
-        at = {STEP: counters.agent_steps, "counters/env_frames": counters.env_frames}
+        at = {STEP: counters.position, "counters/env_frames": counters.env_frames}
         self._run.log({**values, **at, "counters/updates": counters.updates})
 
     def video(self, counters: Counters, tag: str, gif: bytes) -> None:
         """One GIF."""
-        self._run.log({tag: self._wandb.Video(io.BytesIO(gif), format="gif"), STEP: counters.agent_steps})
+        self._run.log({tag: self._wandb.Video(io.BytesIO(gif), format="gif"), STEP: counters.position})
 
     def close(self) -> None:
         """Sends what is left.

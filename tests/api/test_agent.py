@@ -187,6 +187,32 @@ def test_a_saved_agent_acts_the_same(trained: Path, tmp_path: Path):
         two.save(copied)
 
 
+def test_a_policy_alone_acts_the_same_and_cannot_dream(trained: Path, tmp_path: Path):
+    """Encoder, RSSM and actor: nothing else is in the file, and what is missing is not made up."""
+    whole = dreamer.load(trained)
+    sizes = {}
+    for name, is_alone in (("whole", False), ("alone", True)):
+        saved = whole.save(tmp_path / name, policy_alone=is_alone)
+        sizes[name] = sum(path.stat().st_size for path in saved.rglob("*") if path.is_file())
+    alone = dreamer.load(tmp_path / "alone")
+    assert {half: sorted(modules) for half, modules in alone.params.items()} == {
+        "world": ["encoder", "rssm"], "behavior": ["actor"],
+    }  # fmt: skip
+    left_out = sum(leaf.nbytes for leaf in jax.tree.leaves(whole.params)) - sum(
+        leaf.nbytes for leaf in jax.tree.leaves(alone.params)
+    )
+    assert sizes["whole"] - sizes["alone"] > 0.9 * left_out > 0
+    assert (alone.is_policy_alone, whole.is_policy_alone) == (True, False)
+    np.testing.assert_array_equal(
+        sampled_actions(alone, rollouts=2), sampled_actions(dreamer.load(trained), rollouts=2)
+    )
+    again = dreamer.load(alone.save(tmp_path / "again"))
+    assert again.is_policy_alone
+    world = alone.definition.bind(alone.params).world
+    with pytest.raises(TypeError):
+        world.reward(world.features(world.initial(1)))
+
+
 def test_a_saved_agent_is_checked(trained: Path, tmp_path: Path):
     saved = dreamer.load(trained).save(tmp_path / "agent")
     config = saved / "config.yaml"

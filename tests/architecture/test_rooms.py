@@ -22,6 +22,8 @@ ENTRY_POINTS = {
     "doctor",
     "evaluate",
     "evaluation",
+    "exchange",
+    "export",
     "play",
     "remote",
     "report",
@@ -56,7 +58,7 @@ ROOMS = {
         *("dreamer.agent", "dreamer.evaluation", "dreamer.presets", "dreamer.train"),
     },
 }
-SINGLE_IMPORTER = ("aiohttp", "orbax", "ray", "tensorboard", "tyro", "wandb")
+SINGLE_IMPORTER = ("aiohttp", "minari", "orbax", "ray", "safetensors", "tensorboard", "tyro", "wandb")
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 UNSAFE_LOADERS = {"unsafe_load", "full_load", "UnsafeLoader", "FullLoader"}  # of yaml
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines

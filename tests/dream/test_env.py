@@ -183,7 +183,7 @@ def test_faults_are_one_sentence(agent: Agent, start: Start):
     with pytest.raises(SimulationError, match=r"call reset\(\) first"):
         env.step(0)
     env.reset(seed=0)
-    with pytest.raises(ValueError, match=r"action 'action' is 2, which is not in Discrete\(2\)"):
+    with pytest.raises(ValueError, match=r"action 'action' has values 2 to 2, which Discrete\(2\) does not have"):
         env.step(2)
     with pytest.raises(ValueError, match="give numbers of shape"):
         env.step(np.zeros(3))

@@ -119,6 +119,32 @@ def test_one_can_return_from_the_end():
     assert not session.now.worlds["reality"].is_over
 
 
+class Notes:
+    """A recording that keeps what it is given."""
+
+    def __init__(self):
+        self.steps = []
+
+    def add(self, moment, action):
+        self.steps.append((moment.number, moment.memory is not None))
+
+    def cut(self, moment):
+        self.steps.append("cut")
+
+
+def test_a_recording_knows_the_latents_even_of_moments_before_it_began():
+    session, notes = table(), Notes()
+    for _ in range(3):
+        session.step(NOTHING)
+    session.record(notes)
+    session.step(NOTHING)
+    session.rewind(3)
+    session.step(NOTHING)
+    session.record(None)
+    session.step(NOTHING)
+    assert notes.steps == [(3, True), "cut", (1, True), "cut"]
+
+
 def test_an_unknown_world_is_refused_and_nothing_changes():
     session = table()
     with pytest.raises(SessionError, match="no world 'mars'; choose from dream, reality, frozen"):

@@ -1,0 +1,125 @@
+"""What a report measures with: the model, the environment, the controls, and the starts that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from dreamer.agent import Agent
+from dreamer.dream.controls import ActionBlind, Frozen, shuffle_weights
+from dreamer.dream.model import ModelSimulation
+from dreamer.dream.report.distance import Scale
+from dreamer.dream.report.estimate import BLIND, FROZEN, MODEL, SHUFFLED, TRUTH
+from dreamer.dream.report.futures import (
+    BRANCHES,
+    RANDOM_SHARE,
+    STEPS,
+    Futures,
+    OnceOnly,
+    follow,
+    join,
+    replay,
+)
+from dreamer.dream.simulation import Simulation, Start
+from dreamer.dream.starts import PlayedStarts
+from envs.environment import Environment
+
+CONTEXT = 16  # steps that a start shows
+SPACING = 20  # steps of play between two starts, on average
+
+
+@dataclass
+class Bench:
+    """The contestants and what they are asked.
+
+    Attributes:
+        models: simulations by name, `model` and the negative controls among them; without the truth.
+        truth: the real environment.
+        start: where all futures begin.
+        seed: root of all randomness.
+        agent: its policy acts in half of the steps; None: all actions are random.
+        make: makes an environment like the true one.
+        on_progress: told what is being made.
+    """
+
+    models: dict[str, Simulation]
+    truth: OnceOnly
+    start: Start
+    seed: int
+    agent: Agent | None
+    make: Callable[[int], Environment]
+    on_progress: Callable[[str], None] = field(default=print)
+
+    @property
+    def simulations(self) -> dict[str, Simulation]:
+        """All contestants, in the order in which they are printed."""
+        return {**self.models, TRUTH: self.truth}
+
+    @cached_property
+    def actions(self) -> np.ndarray:
+        """Action sequences of all branches `[M, H, N, A]`, drawn from one distribution; makes the true futures."""
+        return self._true[1]
+
+    @cached_property
+    def futures(self) -> dict[str, Futures]:
+        """What each contestant says of `actions`."""
+        futures = {}
+        for name, simulation in self.models.items():
+            self.on_progress(f"futures of the {name}")
+            futures[name] = replay(simulation, self.start, self.actions, seed=self.seed)
+        return {**futures, TRUTH: self._true[0]}
+
+    @cached_property
+    def scale(self) -> Scale:
+        """Distances between observations, in units of their spread in true futures."""
+        true = self.futures[TRUTH].observation
+        return Scale(self.truth.observation_spec, [self.start.observation, true])
+
+    @cached_property
+    def _true(self) -> tuple[Futures, np.ndarray]:
+        """The agent acts in the true futures, half of the time at random, differently in each branch."""
+        branches, actions = [], []
+        for branch in range(BRANCHES):
+            self.on_progress(f"futures of the real environment, {branch + 1} of {BRANCHES}")
+            seed = branch_seed(self.seed, branch)
+            one, taken = follow(self.truth, self.start, self.agent, random_share=RANDOM_SHARE, steps=STEPS, seed=seed)
+            branches.append(one)
+            actions.append(taken)
+        return join(branches), np.concatenate(actions)
+
+    def alive(self, step: int) -> np.ndarray:
+        """Which true futures have not ended by a step, `[M, N]`."""
+        return ~self.futures[TRUTH].is_over[:, step - 1]
+
+
+def branch_seed(seed: int, branch: int) -> int:
+    """A seed of its own for every branch."""
+    return int(np.random.SeedSequence([seed, branch]).generate_state(1)[0] >> 1)
+
+
+def make_bench(
+    agent: Agent,
+    make: Callable[[int], Environment],
+    *,
+    num_starts: int,
+    seed: int,
+    on_progress: Callable[[str], None],
+) -> Bench:
+    """The contestants for an agent's world model, at moments of its own play.
+
+    Raises:
+        SimulationError: the environment cannot be forked, so that nobody knows the truth.
+    """
+    on_progress("playing to the starts")
+    start = PlayedStarts(make, agent=agent, context=CONTEXT, spacing=SPACING).draw(num_starts, seed=seed)
+    model = ModelSimulation(agent)
+    models: dict[str, Simulation] = {
+        MODEL: model,
+        BLIND: ActionBlind(model),
+        FROZEN: Frozen(observation_spec=model.observation_spec, action_spec=model.action_spec),
+        SHUFFLED: ModelSimulation(agent, params=shuffle_weights(agent.params, seed=seed)),
+    }
+    return Bench(models, OnceOnly(make), start, seed, agent, make, on_progress)
