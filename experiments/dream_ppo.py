@@ -5,7 +5,8 @@
 PPO learns in `dreamer/Dream-v0` as it would in any gymnasium environment, from contexts of the run's replay. Every
 `--every` dreamt steps its policy is scored twice, actions being its modes: in the real environment, and in a dream from
 as many real resets, which is what the model predicts of that score. Neither teaches it anything, nor is the best policy
-picked: the last one counts. Needs the extra `sb3`. Writes OUT/results.json and OUT/curve.csv.
+picked: the last one counts. Needs the extra `sb3`. Writes OUT/results.json and OUT/curve.csv after every seed; seeds
+that are there already are not run again.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from dreamer.training.run_folder import RunFolderError
 from envs.environment import EnvironmentFault
 
 NUM_ENVS, TIME_LIMIT = 8, 500
+CURVE = "curve.csv"
 PPO_SETTINGS: dict[str, Any] = {"n_steps": 256}  # the library's usual 2,048 steps of a rollout; the rest is its default
 
 
@@ -50,24 +52,33 @@ class Row(NamedTuple):
 def main() -> int:
     """Runs the command line."""
     arguments = parse()
-    rows: list[Row] = []
+    rows = read(arguments.out / CURVE)
     try:
         agent = dreamer.load(arguments.run)
         import stable_baselines3
         import torch
 
         torch.set_num_threads(1)
+        learner = f"stable-baselines3 {stable_baselines3.__version__} PPO, torch {torch.__version__}"
         for seed in arguments.seeds:
-            rows += train(agent, arguments, seed=seed)
+            if seed not in {row.seed for row in rows}:
+                rows += train(agent, arguments, seed=seed)
+            write(rows, agent, arguments, learner=learner)
     except ModuleNotFoundError as error:
         print(f"error: {error.name} is missing: pip install 'dreamer-jax[sb3]'", file=sys.stderr)
         return 1
     except (CheckpointError, EnvironmentFault, EvaluationError, RunFolderError, SimulationError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    final = [[row for row in rows if row.seed == seed][-1] for seed in arguments.seeds]
+    for row in last_of_each_seed(rows):
+        print(f"seed {row.seed}: real {row.real_score:.1f}, dreamt {row.dreamt_score:.1f}, {row.dreamt_steps:,} steps")
+    return 0
+
+
+def write(rows: list[Row], agent: Agent, arguments: argparse.Namespace, *, learner: str) -> None:
+    """All rows as CSV, and what defines them, with the last row of each seed, as JSON."""
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with (arguments.out / "curve.csv").open("w", newline="") as file:
+    with (arguments.out / CURVE).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
         writer.writerows(rows)
@@ -80,14 +91,27 @@ def main() -> int:
         "real_steps_of_ppo": 0,
         "episodes": arguments.episodes,
         "horizon": arguments.horizon,
-        "learner": f"stable-baselines3 {stable_baselines3.__version__} PPO, torch {torch.__version__}",
+        "learner": learner,
         "settings": PPO_SETTINGS | {"n_envs": NUM_ENVS},
-        "final": [row._asdict() for row in final],
+        "final": [row._asdict() for row in last_of_each_seed(rows)],
     }
     (arguments.out / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-    for row in final:
-        print(f"seed {row.seed}: real {row.real_score:.1f}, dreamt {row.dreamt_score:.1f}, {row.dreamt_steps:,} steps")
-    return 0
+
+
+def read(path: Path) -> list[Row]:
+    """The rows that an earlier call left."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        kinds = {"seed": int, "dreamt_steps": int}
+        return [
+            Row(**{name: kinds.get(name, float)(text) for name, text in row.items()}) for row in csv.DictReader(file)
+        ]
+
+
+def last_of_each_seed(rows: list[Row]) -> list[Row]:
+    """How good the policies are in the end."""
+    return list({row.seed: row for row in rows}.values())
 
 
 def parse() -> argparse.Namespace:
@@ -95,8 +119,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.dream_ppo", description=__doc__)
     parser.add_argument("run", help="folder of a run with its replay")
     parser.add_argument("--env", default="CartPole-v1", help="the real environment [%(default)s]")
-    parser.add_argument("--steps", type=int, default=100_000, help="dreamt steps of each seed [%(default)s]")
-    parser.add_argument("--every", type=int, default=10_240, help="dreamt steps between two scores [%(default)s]")
+    parser.add_argument("--steps", type=int, default=80_000, help="dreamt steps of each seed [%(default)s]")
+    parser.add_argument("--every", type=int, default=20_480, help="dreamt steps between two scores [%(default)s]")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--horizon", type=int, default=TIME_LIMIT, help="dreamt steps of an episode [%(default)s]")
     parser.add_argument("--episodes", type=int, default=50, help="for each score [%(default)s]")

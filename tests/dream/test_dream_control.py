@@ -14,7 +14,7 @@ from tests.dream.agents import single
 from tests.dream.cma import maximize
 
 AGENT = Path(__file__).parent / "data" / "cartpole_agent"
-POPULATION, EPISODES, GENERATIONS, HORIZON = 12, 4, 12, 150
+POPULATION, EPISODES, GENERATIONS, HORIZON = 12, 4, 8, 100
 NUM = POPULATION * EPISODES
 
 

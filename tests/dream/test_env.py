@@ -42,7 +42,7 @@ def check(env: gymnasium.Env) -> None:
     [
         ("CartPole-v1", {}),
         ("atari_pong", {"environment.image_size": (16, 16)}),
-        ("dmc_cartpole_swingup", {}),
+        pytest.param("dmc_cartpole_swingup", {}, marks=pytest.mark.slow),
     ],
 )
 def test_gymnasium_accepts_the_dream_of(task: str, settings: dict[str, Any]):
