@@ -117,7 +117,7 @@ class Motion(gymnasium.Env):
         return frame
 
 
-IDS = {
+IDS: dict[str, Any] = {
     f"dreamer/{kind}{split}-v0": functools.partial(Motion, kind, split) for kind in KINDS for split in SPLITS
 }  # gymnasium calls them
 

@@ -80,7 +80,8 @@ def register_gymnasium() -> None:
     """Register `dreamer/Dummy-v0`, the probe environments and those of the report with gymnasium."""
     from envs import dummy, motion, needle, probe
 
-    for env_id, entry_point in (dummy.IDS | motion.IDS | needle.IDS | probe.IDS).items():
+    entry_points: dict[str, Any] = {**dummy.IDS, **motion.IDS, **needle.IDS, **probe.IDS}
+    for env_id, entry_point in entry_points.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point=entry_point)
 

@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 def commands(program: str) -> list[list[str]]:
     """Arguments of every `python -m <program> ...`, in a block or inline."""
     lines = re.findall(rf"python -m {re.escape(program)}((?: [^`\n|&]+)?)", TEXT)
-    return [shlex.split(line) for line in lines]
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 def flags() -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 from tests.readme.document import REPOSITORY, blocks, commands
 
 DEBUG = ["--preset", "debug", "--steps", "120"]  # the debug preset makes its first update after about 80
-ENVIRONMENT, API = range(2)  # order of the Python blocks
+DREAM, ENVIRONMENT, API = range(3)  # order of the Python blocks
 
 
 @pytest.fixture

@@ -9,19 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from dreamer import cli, evaluate
+from dreamer import cli, evaluate, export, report
 from dreamer.config import Config
 from dreamer.data.layout import StepLayout
 from dreamer.doctor import __main__ as doctor
+from dreamer.play import __main__ as play
 from dreamer.presets import all_kinds, flatten
 from dreamer.training import signals
 from dreamer.validation import resolve
 from envs.check import __main__ as check_command
 from envs.spaces import ImageSpec
+from experiments import plot
+from experiments import table as table_command
+from experiments.sweep import __main__ as sweep
 from tests.readme.document import REPOSITORY, TEXT, blocks, commands, flags, links, table
 
 TOP = ("dreamer", "envs", "configs", "experiments", "tests")
-FILES = sorted(set(re.findall(rf"(?<![\w/.])(?:{'|'.join(TOP)})/[\w./-]*\w", TEXT)))
+FILES = sorted(set(re.findall(rf"(?<![\w/.])(?:{'|'.join(TOP)})/(?![A-Z])[\w./-]*\w", TEXT)))  # no `dreamer/Dream-v0`
 FROM_PARAM_COUNTS = ("atari_96x96x1_18_actions", "atari100k_64x64x3_6_actions", "dmc_walker_walk_proprio")
 
 
@@ -76,13 +80,16 @@ def test_every_evaluation_command_parses(arguments):
     assert str(evaluate.parse(arguments).run) == arguments[0]
 
 
+PARSERS = (
+    *(command.parse for command in (evaluate, export, report, doctor, check_command, play, sweep)),
+    *(table_command.main, plot.main),
+)
+
+
 def test_every_flag_exists(capsys):
-    with pytest.raises(SystemExit):
-        evaluate.parse(["--help"])
-    with pytest.raises(SystemExit):
-        doctor.parse(["--help"])
-    with pytest.raises(SystemExit):
-        check_command.parse(["--help"])
+    for parse in PARSERS:
+        with pytest.raises(SystemExit):
+            parse(["--help"])
     known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     known |= {f"--{name.replace('_', '-')}" for name in all_kinds()}
     assert flags() - known == {"--help"} - known
@@ -106,7 +113,7 @@ def test_every_kind_of_environment_has_a_preset(name):
     assert resolve({"env": name}).env == name
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=["environment", "api"])
+@pytest.mark.parametrize("code", blocks("python"), ids=["dream", "environment", "api"])
 def test_python_compiles(code):
     compile(code, "README.md", "exec")
 

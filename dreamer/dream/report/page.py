@@ -33,7 +33,7 @@ h3 { font-size: 15px; margin: 0 0 2px; } p { margin: 4px 0; } .soft, .note { col
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: 13px; }
 th, td { padding: 5px 10px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number { white-space: nowrap; } td:nth-child(2) { min-width: 310px; }
+td.number { min-width: 72px; } td:nth-child(2), td:nth-child(3) { min-width: 200px; }
 td.property { font-weight: 600; text-transform: capitalize; }
 .chip { border: 1px solid currentColor; border-radius: 9px; padding: 0 8px; font-size: 12px; white-space: nowrap; }
 .pass { color: var(--good); } .below, .no { color: var(--bad); } .measured { color: var(--model); }

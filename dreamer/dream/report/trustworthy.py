@@ -91,11 +91,12 @@ def _calibration(predicted: Futures, true: Futures, step: int, kind: str, seed: 
         spread = max(float(np.ptp(np.append(true.reward, 0.0))), 1e-12)
         guess, fact = predicted.reward[:, step - 1] / spread, true.reward[:, step - 1] / spread
     units = np.stack([guess, fact, reached], axis=-1).swapaxes(0, 1).reshape(guess.shape[1], -1)
+    units[~reached.any(axis=0)] = np.nan  # of such starts there is nothing to judge
 
     def statistic(rows: np.ndarray) -> float:
         flat = rows.reshape(-1, 3)
         flat = flat[flat[:, 2] == 1]
-        return calibration_error(flat[:, 0], flat[:, 1]) if len(flat) else 0.0
+        return calibration_error(flat[:, 0], flat[:, 1])
 
     return bootstrap(units, seed=seed, statistic=statistic)
 

@@ -108,7 +108,7 @@ def test_execution(bench: Bench):
 def test_trustworthy(bench: Bench):
     found = by_key(trustworthy.measure(bench))
     assert set(means(found["continue_calibration"], MODEL)) == {0}
-    assert means(found["continue_calibration"], FROZEN)[-1] > 0.01  # says that all goes on
+    assert max(means(found["continue_calibration"], FROZEN)) > 0.01  # says that all goes on
     assert set(means(found["reward_calibration"], FROZEN)) == {1}
     assert found.keys() == {"continue_calibration", "reward_calibration"}  # the environment tells no entropy
 
