@@ -67,7 +67,8 @@ def export_policy(run: Path, folder: Path) -> None:
 def export_hub(run: Path, folder: Path) -> None:
     """Writes the policy as a Hugging Face repository holds it."""
     from dreamer.agent import load
-    from dreamer.exchange.hub import require_safetensors, write_hub
+    from dreamer.exchange.hub import require_safetensors
+    from dreamer.exchange.publish import write_hub
 
     require_safetensors()
     _say("hub", write_hub(load(run), folder))

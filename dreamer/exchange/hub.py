@@ -12,28 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from dreamer.config import Config
-from dreamer.exchange.card import model_card
-from dreamer.presets import Layer, flatten, merge, nest
+from dreamer.presets import Layer, merge
 from dreamer.training.checkpoint import MALFORMED, CheckpointError
 from dreamer.training.counters import Counters
-from dreamer.training.manifest import fsync_directory, read_json
-from dreamer.training.policy import by_path, policy_params
+from dreamer.training.manifest import read_json
+from dreamer.training.policy import by_path
 from dreamer.training.run_folder import RunFolderError
 from dreamer.training.state import Params
 from envs.space_json import FILE_NAME, Interface
-
-if TYPE_CHECKING:
-    from dreamer.agent import Agent
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -86,48 +80,20 @@ def require_safetensors() -> None:
         raise RunFolderError("Policies of Hugging Face need safetensors: pip install -e '.[hub]'.")
 
 
-def write_hub(agent: Agent, folder: str | Path) -> Path:
-    """Writes the policy of an agent, whole or not at all.
-
-    Args:
-        agent: from a run, whose last evaluation or training episodes give the card its score; or a saved one.
-        folder: that does not exist yet.
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by the path of their parameter.
 
     Raises:
-        RunFolderError: it exists, or safetensors is missing.
+        RunFolderError: safetensors is missing.
     """
     require_safetensors()
     from safetensors.numpy import save_file  # pyright: ignore[reportMissingImports]  # an extra
 
-    folder = Path(folder).absolute()
-    if folder.exists():
-        raise RunFolderError(f"{folder} exists already; choose another path, or remove it first.")
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
-    partial.mkdir(parents=True)
-    try:
-        arrays = {name: np.asarray(leaf) for name, leaf in by_path(policy_params(agent.params)).items()}
-        save_file(arrays, partial / WEIGHTS, metadata={"format": "jax"})
-        agent.interface.write(partial / FILE_NAME)
-        document = {
-            "library_name": "dreamer-jax",
-            "format": FORMAT,
-            "counters": agent.counters._asdict(),
-            "sha256": {name: _sha256(partial / name) for name in (WEIGHTS, FILE_NAME)},
-            "config": nest(flatten(agent.config)),
-        }
-        (partial / CONFIG).write_text(json.dumps(document, indent=1), encoding="utf-8")
-        size = sum(array.size for array in arrays.values())
-        (partial / CARD).write_text(model_card(agent, parameters=size), encoding="utf-8")
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    fsync_directory(folder.parent)
-    return folder
+    save_file(dict(arrays), path, metadata={"format": "jax"})
 
 
 def read_hub(folder: Path) -> HubPolicy:
-    """Reads what `write_hub` wrote, after verifying every byte of it.
+    """Reads what `dreamer.exchange.publish.write_hub` wrote, after verifying every byte of it.
 
     Raises:
         CheckpointError: it is damaged, or of a newer format.
@@ -145,7 +111,7 @@ def read_hub(folder: Path) -> HubPolicy:
                 "version of dreamer-jax that wrote it."
             )
         for name in (WEIGHTS, FILE_NAME):
-            if document["sha256"][name] != _sha256(folder / name):
+            if document["sha256"][name] != sha256(folder / name):
                 raise ValueError(f"{name} has changed since it was written")
         config = _config(document["config"], source=folder / CONFIG)
         counters = Counters(**{name: int(count) for name, count in document["counters"].items()})
@@ -167,6 +133,7 @@ def _spell(array: Any) -> str:
     return f"{array.dtype}{list(array.shape)}"
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

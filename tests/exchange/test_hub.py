@@ -124,9 +124,9 @@ def test_parameters_are_held_against_the_configuration(folder, tmp_path):
     del arrays[names[1]]
     save_file(arrays | {"more": np.zeros(2, np.float32)}, copy / "model.safetensors")
     document = json.loads((copy / "config.json").read_text())
-    from dreamer.exchange.hub import _sha256
+    from dreamer.exchange.hub import sha256
 
-    document["sha256"]["model.safetensors"] = _sha256(copy / "model.safetensors")
+    document["sha256"]["model.safetensors"] = sha256(copy / "model.safetensors")
     (copy / "config.json").write_text(json.dumps(document))
     with pytest.raises(CheckpointError) as found:
         dreamer.load(copy)
