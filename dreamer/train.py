@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dreamer.changes import ADJUSTABLE, ConfigChangedError, config_changes, interface_changes, keep
 from dreamer.cli import parse, reject
 from dreamer.config import FACTORY, Config
+from dreamer.cores import cores_as_devices, over_cores
 from dreamer.huge_pages import restart_with_huge_pages
 from dreamer.launch import entered
 from dreamer.memory import memory_is_short
@@ -22,6 +23,7 @@ from dreamer.plan import DatasetFacts, startup_plan
 from dreamer.presets import ConfigError
 from dreamer.provenance import note_start
 from dreamer.validation import budget_problems, steps_to_agent_steps
+from envs.cores import usable_cores
 
 if TYPE_CHECKING:
     from dreamer.remote.cluster import Cluster
@@ -46,6 +48,8 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
     if own_process:
         restart_with_huge_pages()
     select_device(config)
+    if own_process:
+        cores_as_devices(config, cores=usable_cores())
     from dreamer.exchange.minari_store import DatasetError
     from dreamer.remote.cluster import ClusterError
     from dreamer.training.checkpoint import CheckpointError
@@ -166,6 +170,7 @@ def compose(
             f"{env} stands for a Python function; go on in Python: dreamer.Dreamer(env=..., logdir=...).learn()"
         )
     cluster = join_cluster(config, parts=parts)  # before JAX: Ray forks
+    config = over_cores(config)
     device = device_name(config)  # before the rest: without one nothing below makes sense
     warn_of_idle_gpu(config)
     cache_compilations()
@@ -311,7 +316,7 @@ def device_name(config: Config) -> str:
             f"JAX finds no {wanted or 'device'}: install the extra for it (pip install -e '.[cuda]', '.[cuda12]' or "
             "'.[tpu]') and its driver, or use --device cpu (and unset JAX_PLATFORMS)."
         ) from error
-    cores = f" ({os.cpu_count()} cores)" if device.platform == "cpu" else ""
+    cores = f" ({usable_cores()} cores)" if device.platform == "cpu" else ""
     mesh = f"{jax.device_count()} x " if config.mesh else ""
     arranged = f", mesh {config.mesh}" if config.mesh else ""
     hosts = f" on {config.hosts.count} hosts" if config.hosts.count > 1 else ""

@@ -7,7 +7,6 @@ repeat, mostly the one before: it records no frame after the end. Both paths do 
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from typing_extensions import override
 
 from envs.atari_fork import AtariSimulator
 from envs.atari_protocol import AtariProtocol, action_names, atari_protocol, printed_protocol
+from envs.cores import usable_cores
 from envs.environment import Environment, EnvSettings
 from envs.loop import LoopEnvironment
 from envs.vector import VectorEnvironment
@@ -54,7 +54,7 @@ def native_vector_env(protocol: AtariProtocol, *, num_envs: int) -> AtariVectorE
         game=protocol.game,
         num_envs=num_envs,
         batch_size=num_envs,
-        num_threads=min(num_envs, _usable_cpus()),
+        num_threads=min(num_envs, usable_cores()),
         thread_affinity_offset=-1,  # no pinning
         max_num_frames_per_episode=protocol.max_episode_frames,
         repeat_action_probability=protocol.sticky,
@@ -88,7 +88,3 @@ class AtariImages(VectorObservationWrapper):
     @override
     def observations(self, observations: np.ndarray) -> np.ndarray:
         return observations.reshape(self.observation_space.shape)
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,6 +16,7 @@ from dreamer.config import BehaviorConfig
 from dreamer.nets.distributions import TwoHot
 from dreamer.nets.heads import TwoHotHead
 from dreamer.nets.init import Rngs
+from dreamer.nets.rows import gather_rows
 from dreamer.types import Batch, Latent
 from envs.spaces import ActionSpec
 
@@ -190,7 +191,8 @@ def imagination_loss(
         discount=discount,
         lam=config.lam,
     )
-    return_range = jax.tree.map(stop_gradient, return_range.update(returns, config.return_norm))
+    all_returns = gather_rows(stop_gradient(returns))
+    return_range = return_range.update(all_returns, config.return_norm)
     return_scale = return_range.scale(config.return_norm)
     advantage = (returns - baseline[:-1]) / return_scale
 
@@ -200,7 +202,7 @@ def imagination_loss(
 
     metrics = {
         "advantage": jnp.mean(advantage),
-        "advantage_std": jnp.std(advantage),
+        "advantage_std": jnp.std(gather_rows(stop_gradient(advantage))),
         "advantage_magnitude": jnp.mean(jnp.abs(advantage)),
         "imagined_reward": jnp.mean(dream.reward),
         "imagined_continue": jnp.mean(dream.continue_prob),
@@ -210,7 +212,7 @@ def imagination_loss(
         "return": jnp.mean(returns),
         "policy_entropy": jnp.mean(entropy),
         "return_scale": return_scale,
-        **_scaled_return_metrics((returns - return_range.low) / return_scale),
+        **_scaled_return_metrics((all_returns - return_range.low) / return_scale),
     }
     return ImaginationLoss(policy_loss, value_loss, returns, return_range, metrics)
 

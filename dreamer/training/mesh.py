@@ -1,8 +1,8 @@
-"""Where arrays live when there is more than one device: shardings are data, the update itself knows nothing of them.
+"""Where arrays live when there is more than one device.
 
-`--mesh data=4,model=2` arranges eight devices as a grid. Batches are split over `data`; every large array of the train
-state is split over `model` along its longest axis that divides evenly, small ones are copied to all. XLA derives the
-communication from that, so that the update is the same function on any mesh.
+`--mesh data=4,model=2` arranges eight devices as a grid. Batches are split over `data`: each device computes the
+gradient of its rows (`training/step.py`). Every large array of the train state is split over `model` along its longest
+axis that divides evenly, small ones are copied to all; XLA derives the communication from that.
 
 The devices of several hosts form one mesh, of which each host holds whole rows, and with them the whole train state.
 Hence a host acts, saves and loads with arrays on its own devices: `here` and `spread` turn the pieces of an array over

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.lax import stop_gradient
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from dreamer.behavior.actor import draw_action_noise
 from dreamer.behavior.model import BehaviorLoss, DreamNoise, imagine
+from dreamer.behavior.returns import ReturnRange
 from dreamer.nets.optimizer import descend, moving_average
+from dreamer.nets.rows import AXIS, mean_over_devices
 from dreamer.training.compilation import compiler_options
+from dreamer.training.mesh import Placement
 from dreamer.training.state import Definition, Params, TrainState, compute_dtype
 from dreamer.types import Batch, CompactLatent, Latent
 from dreamer.world.model import WorldLoss
@@ -32,18 +36,21 @@ class PolicyCarry(NamedTuple):
 
 
 def make_train_step(
-    definition: Definition, shardings: tuple[Any, Any, Any] | None = None
+    definition: Definition, placement: Placement | None = None
 ) -> Callable[[TrainState, Batch], tuple[TrainState, CompactLatent, Metrics]]:
-    """The jitted update; its first argument is donated. `shardings` of its results: `Placement.results`."""
+    """The jitted update; its first argument is donated. `placement`: of state and batch; None is one device."""
+    mesh = placement.mesh if placement else None
     return jax.jit(
-        lambda state, batch: train_step(definition, state, batch),
+        lambda state, batch: train_step(definition, state, batch, mesh),
         donate_argnums=0,
-        out_shardings=shardings,
+        out_shardings=placement.results(definition.abstract()) if placement else None,
         compiler_options=compiler_options(),
     )
 
 
-def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple[TrainState, CompactLatent, Metrics]:
+def train_step(
+    definition: Definition, state: TrainState, batch: Batch, mesh: Mesh | None = None
+) -> tuple[TrainState, CompactLatent, Metrics]:
     """One update of everything: world model, actor and critic together.
 
     Where the loss, a gradient or a new parameter is not finite only the counters move: `skipped` says so, the latents
@@ -52,24 +59,63 @@ def train_step(definition: Definition, state: TrainState, batch: Batch) -> tuple
     Returns:
         The next state, the refreshed latents `[B, T]` for replay, and metrics (scalars, still on the device).
     """
-    loss = objective(definition, state, batch)
-    (total, losses), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    noise = draw_noise(definition, jax.random.fold_in(state.key, state.step), batch)
+    gradient, learned = on_rows(partial(differentiate, definition), mesh)(state, batch, noise)
     params, optimizer = descend(definition.optimizer, gradient, state.optimizer, state.params)
     slow_rate = definition.config.behavior.critic.slow_rate
     slow_critic = moving_average(params["behavior"]["critic"], state.slow_critic, rate=slow_rate)
 
-    world, behavior = losses
-    terms = {f"loss/{name}": jnp.mean(term) for name, term in (world.terms | behavior.terms).items()}
     norms = {"gradient_norm": optax.tree.norm(gradient), "parameter_norm": optax.tree.norm(params)}
-    metrics = {"loss/total": total, **terms, **world.metrics, **behavior.metrics, **norms}
-    latents = definition.bind(params).world.compact(world.latents)
-    finite = jnp.isfinite(jnp.stack([total, *norms.values(), *behavior.return_range])).all()
+    metrics = learned.metrics | norms
+    finite = jnp.isfinite(jnp.stack([metrics["loss/total"], *norms.values(), *learned.return_range])).all()
     counted = state._replace(step=state.step + 1, skipped=jnp.where(finite, 0, state.skipped + 1))
-    learned = counted._replace(
-        params=params, slow_critic=slow_critic, optimizer=optimizer, return_range=behavior.return_range
+    updated = counted._replace(
+        params=params, slow_critic=slow_critic, optimizer=optimizer, return_range=learned.return_range
     )
     metrics["skipped"] = counted.skipped
-    return jax.tree.map(partial(jnp.where, finite), learned, counted), latents, metrics
+    return jax.tree.map(partial(jnp.where, finite), updated, counted), learned.latents, metrics
+
+
+class Learned(NamedTuple):
+    """What a batch gives beside the gradient: latents `[B, T]` for replay, the range of returns, scalars to log."""
+
+    latents: CompactLatent
+    return_range: ReturnRange
+    metrics: Metrics
+
+
+def differentiate(
+    definition: Definition, state: TrainState, batch: Batch, noise: UpdateNoise
+) -> tuple[Params, Learned]:
+    """The gradient of the objective, with what was learned on the way: on a mesh, from the rows of all devices."""
+    loss = objective(definition, state, batch, noise)
+    (total, (world, behavior)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    terms = {f"loss/{name}": jnp.mean(term) for name, term in (world.terms | behavior.terms).items()}
+    metrics = {"loss/total": total, **terms, **world.metrics, **behavior.metrics}
+    gradient, metrics = mean_over_devices((gradient, metrics))
+    latents = definition.bind(state.params).world.compact(world.latents)
+    return gradient, Learned(latents, behavior.return_range, metrics)
+
+
+def on_rows(
+    function: Callable[[TrainState, Batch, UpdateNoise], tuple[Params, Learned]], mesh: Mesh | None
+) -> Callable[[TrainState, Batch, UpdateNoise], tuple[Params, Learned]]:
+    """The function, run by every device of the mesh over its own rows.
+
+    XLA could split the rows by itself, but would then add up the gradients of the loops' weights on all devices in
+    every step of a loop. `model` stays with XLA.
+    """
+    if mesh is None:
+        return function
+    rows, starts, same = PartitionSpec(AXIS), PartitionSpec(None, AXIS), PartitionSpec()
+    return jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=(same, rows, UpdateNoise._make((rows, starts))),
+        out_specs=(same, Learned._make((rows, same, same))),
+        axis_names={AXIS},
+        check_vma=False,
+    )
 
 
 class Losses(NamedTuple):
@@ -79,22 +125,28 @@ class Losses(NamedTuple):
     behavior: BehaviorLoss
 
 
+class UpdateNoise(NamedTuple):
+    """All randomness of an update: of the posteriors `[B, T, S]`, None for their modes, and of the dream."""
+
+    posterior: Float[Array, "B T S"] | None
+    dream: DreamNoise
+
+
 def objective(
-    definition: Definition, state: TrainState, batch: Batch
+    definition: Definition, state: TrainState, batch: Batch, noise: UpdateNoise
 ) -> Callable[[Params], tuple[Float[Array, ""], Losses]]:
     """The whole loss as a function of the parameters: observe, dream, judge.
 
     The world model learns from the batch; from each of its latents the policy is dreamt forward, in a frozen world as
     REINFORCE needs no gradient through it; actor and critic learn from the dream, the critic from the batch too.
     """
-    posterior_noise, dream_noise = draw_noise(definition, jax.random.fold_in(state.key, state.step), batch)
     slow_critic, horizon = definition.bind_critic(state.slow_critic), definition.config.behavior.horizon
 
     def loss(params: Params) -> tuple[Float[Array, ""], Losses]:
         model, frozen = definition.bind(params), definition.bind(stop_gradient(params))
-        world = model.world.loss(batch, posterior_noise)
+        world = model.world.loss(batch, noise.posterior)
         starts = jax.tree.map(lambda x: stop_gradient(x).reshape(-1, *x.shape[2:]), world.latents)
-        dream = imagine(frozen.world, model.behavior, slow_critic, starts, dream_noise, horizon=horizon)
+        dream = imagine(frozen.world, model.behavior, slow_critic, starts, noise.dream, horizon=horizon)
         features = model.world.features(world.latents)
         behavior = model.behavior.loss(dream, features, batch, slow_critic, state.return_range)
         return world.total + behavior.total, Losses(world, behavior)
@@ -102,14 +154,14 @@ def objective(
     return loss
 
 
-def draw_noise(definition: Definition, key: Array, batch: Batch) -> tuple[Float[Array, "B T S"], DreamNoise]:
-    """All randomness of an update, drawn at once: of the posteriors, and of the dream's priors and actions."""
+def draw_noise(definition: Definition, key: Array, batch: Batch) -> UpdateNoise:
+    """Draws it at once, and for all rows: the same whatever devices they lie on."""
     posterior_key, prior_key, action_key = jax.random.split(key, 3)
     stoch, horizon = definition.config.world.rssm.stoch, definition.config.behavior.horizon
     num_starts = batch.reward.size
     actor = draw_action_noise(action_key, definition.action_spec, (horizon, num_starts))
     prior = jax.random.uniform(prior_key, (horizon, num_starts, stoch))
-    return jax.random.uniform(posterior_key, (*batch.reward.shape, stoch)), DreamNoise(prior, actor)
+    return UpdateNoise(jax.random.uniform(posterior_key, (*batch.reward.shape, stoch)), DreamNoise(prior, actor))
 
 
 def make_policy_step(definition: Definition) -> Callable[..., tuple[PolicyCarry, Float[Array, "N A"], CompactLatent]]:

@@ -90,7 +90,7 @@ class Trainer:
         self._ratio = TrainRatio(config.train_ratio, batch_steps=replay.batch_size * replay.batch_length)
         abstract = definition.abstract()
         self._train_step = Program(
-            make_train_step(definition, self._placement.results(abstract)),
+            make_train_step(definition, self._placement),
             compiled=lambda: self._hosts.exchange(None, at="compiled"),
         )
         self._learner = Learner(

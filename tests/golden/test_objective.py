@@ -163,13 +163,13 @@ def golden_batch(data: dict[str, np.ndarray], name: str) -> Batch:
 
 
 @pytest.mark.parametrize("name", SETUPS)
-def test_objective(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_objective(name: str):
     """One evaluation of the loss inside `train_step`, with samples replaced by the deterministic rule of the data."""
     data = load(name)
     observation_spec, action_spec = SETUPS[name]
     definition, batch = Definition(CONFIG, observation_spec, action_spec), golden_batch(data, name)
     action_noise = (jnp.full((5, 15, 2), 0.5),) if action_spec is CONTINUOUS else None
-    monkeypatch.setattr(training_step, "draw_noise", lambda *_: (None, DreamNoise(None, action_noise)))
+    noise = training_step.UpdateNoise(None, DreamNoise(None, action_noise))
 
     params = jax.tree.map(jnp.asarray, agent_params(below(data, "param")))
     slow_critic = jax.tree.map(jnp.asarray, head_params(below(data, "param/slowval"), 3))
@@ -180,7 +180,7 @@ def test_objective(name: str, monkeypatch: pytest.MonkeyPatch):
     before = return_range(data, "in/retnorm_")
     state = fresh._replace(params=_with_empty(fresh.params, params), slow_critic=slow_critic, return_range=before)
 
-    objective = training_step.objective(definition, state, batch)
+    objective = training_step.objective(definition, state, batch, noise)
     (total, aux), gradient = jax.jit(jax.value_and_grad(objective, has_aux=True))(state.params)
     close(total, data["out/total_loss"])
     terms = aux.world.terms | aux.behavior.terms

@@ -14,7 +14,7 @@ from flax import nnx
 
 from dreamer.nets import parts
 from dreamer.nets.convolution import Conv, PooledConv, UpsampleConv, convolve, largest, unfold
-from dreamer.training.step import objective
+from dreamer.training.step import draw_noise, objective
 from dreamer.world.encoder import ImageEncoder
 from dreamer.world.images import group_images
 from envs.spaces import ImageSpec, ObservationSpec, VectorSpec
@@ -74,7 +74,8 @@ def test_actor_and_critic_losses_leave_the_world_alone():
         behavior = definition.config.behavior
         critic = dataclasses.replace(behavior.critic, replay_scale=replay_scale)
         config = dataclasses.replace(definition.config, behavior=dataclasses.replace(behavior, critic=critic))
-        loss = objective(type(definition)(config, definition.observation_spec, definition.action_spec), state, batch)
+        changed = type(definition)(config, definition.observation_spec, definition.action_spec)
+        loss = objective(changed, state, batch, draw_noise(changed, state.key, batch))
         return jax.jit(jax.grad(lambda params: loss(params)[1].behavior.total))(params)
 
     # The critic's output starts at zero, which blocks its gradient to the features at first; a trained one does not.
@@ -211,8 +212,9 @@ def test_no_parameters_leave_a_scan():
     """No scan of the update stacks arrays as large as a parameter of its body for every step (a memory trap)."""
     definition = tiny_definition({"state": VectorSpec(3)})
     state, batch = definition.init(0), random_batch(definition, batch=5, length=13)
+    noise = draw_noise(definition, state.key, batch)
     shapes = {leaf.shape for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1}
-    jaxpr = jax.make_jaxpr(objective(definition, state, batch))(state.params)
+    jaxpr = jax.make_jaxpr(objective(definition, state, batch, noise))(state.params)
     stacked = [
         var.aval.shape[1:]
         for equation in jaxpr.jaxpr.eqns

@@ -40,7 +40,7 @@ def train(
     placement: Placement, definition: Definition, state: TrainState, *, seeds: range, part: slice = slice(0, 8)
 ) -> tuple[TrainState, list[float]]:
     """One update for each seed; returns the state and the losses."""
-    step, losses = make_train_step(definition, placement.results(definition.abstract())), []
+    step, losses = make_train_step(definition, placement), []
     for seed in seeds:
         batch = jax.tree.map(lambda array: array[part], host_batch(definition, seed))
         state, _, metrics = step(state, placement.put_batch(batch))
