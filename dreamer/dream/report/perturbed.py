@@ -26,7 +26,11 @@ from envs.spaces import ImageSpec
 SCALED = ("gravity", "mass", "friction")  # arguments of `perturb`
 FACTORS = (0.5, 0.8, 1.0, 1.25, 2.0)
 HORIZONS = (1, 5, 15)
+NEGLIGIBLE = 0.02  # standard deviations; what changes less than this is not asked about
 SEED_TAG = 3000  # sub-seed of the actions
+UNIT = "standard deviations"
+
+Errors = dict[str, Float[np.ndarray, "N K"]]  # by contestant
 
 
 class World(NamedTuple):
@@ -43,6 +47,22 @@ class World(NamedTuple):
     is_over: Bool[np.ndarray, "K N"]
 
 
+class Comparison(NamedTuple):
+    """Errors in all worlds.
+
+    Attributes:
+        ordinary: in the world of the training, by contestant, `[N, K]` at the steps `HORIZONS`; NaN for starts whose
+            episode ends before.
+        scaled: the same by what is scaled and by factor; nothing of what hardly changes anything.
+        moved: how far what happens is from what happens in the ordinary world, at most, by what is scaled; in standard
+            deviations.
+    """
+
+    ordinary: Errors
+    scaled: dict[str, dict[float, Errors]]
+    moved: dict[str, float]
+
+
 def measure(bench: Bench) -> list[Quantity]:
     """Error in the world of the training, by factor in others, and how much larger it is there.
 
@@ -51,51 +71,52 @@ def measure(bench: Bench) -> list[Quantity]:
     images = any(isinstance(part, ImageSpec) for part in bench.truth.observation_spec.values())
     if images or not can_perturb(bench.truth.protocol):
         return []
-    errors = state_errors(bench)
-    ordinary = errors[SCALED[0], 1.0]
-    quantities = [
-        Quantity(
-            "state_error",
-            "State error in the world of the training",
-            "standard deviations",
-            {name: curve(rows, seed=bench.seed) for name, rows in ordinary.items()},
-            axis="steps ahead",
-            x=HORIZONS,
-            headline=HORIZONS.index(15),
-            higher_is_better=False,
-            note="Root of the mean squared error over all observed components, each in units of its standard deviation "
-            f"in this world, under the agent's actions after {CONTEXT} steps were seen.",
-        )
-    ]
+    found = compare(bench)
+    note = (
+        "Root of the mean squared error over all observed components, each in units of its standard deviation in this "
+    )
+    note += f"world, under the agent's actions after {CONTEXT} steps were seen."
     for name in SCALED:
-        quantities += [_by_factor(bench, errors, name, step) for step in HORIZONS]
-        quantities.append(_ratio(bench, errors, name))
+        if name not in found.scaled:
+            note += f" The {name} is not asked about: half or twice as much of it changes what is observed by at most "
+            note += f"{found.moved[name]:.1g} {UNIT}."
+    ordinary = Quantity(
+        "state_error",
+        "State error in the world of the training",
+        UNIT,
+        {contestant: curve(rows, seed=bench.seed) for contestant, rows in found.ordinary.items()},
+        axis="steps ahead",
+        x=HORIZONS,
+        headline=HORIZONS.index(15),
+        higher_is_better=False,
+        note=note,
+    )
+    quantities = [ordinary]
+    for name in found.scaled:
+        quantities += [_by_factor(bench, found, name, step) for step in HORIZONS]
+        quantities.append(_ratio(bench, found, name))
     return quantities
 
 
-Errors = dict[tuple[str, float], dict[str, Float[np.ndarray, "N K"]]]  # by what is scaled and factor, by contestant
-
-
-def state_errors(bench: Bench, *, scaled: Sequence[str] = SCALED, factors: Sequence[float] = FACTORS) -> Errors:
-    """Of every contestant in every world at the steps `HORIZONS`; NaN for starts whose episode ends before."""
-    steps = CONTEXT - 1 + HORIZONS[-1]
-    seed = branch_seed(bench.seed, SEED_TAG)
+def compare(bench: Bench, *, scaled: Sequence[str] = SCALED, factors: Sequence[float] = FACTORS) -> Comparison:
+    """Lets every contestant imagine what follows in every world."""
+    steps, seed = CONTEXT - 1 + HORIZONS[-1], branch_seed(bench.seed, SEED_TAG)
     _, taken = follow(bench.truth, bench.start, bench.agent, random_share=0.0, steps=steps, seed=seed)
     environment = bench.make(0)
     try:
         ordinary = play(environment, bench.start, taken[0])
         scale = Scale(bench.truth.observation_spec, [ordinary.start.observation, ordinary.observation])
-        same = _errors_in(bench, ordinary, taken, scale)
-        errors: Errors = {}
+        found = Comparison(_errors_in(bench, ordinary, taken, scale), {}, {})
         for name in scaled:
-            for factor in factors:
-                bench.on_progress(f"{factor:g} times the {name}")
-                if factor == 1.0:
-                    errors[name, factor] = same
-                    continue
-                world = play(environment, bench.start, taken[0], **{name: factor})
-                errors[name, factor] = _errors_in(bench, world, taken, scale)
-        return errors
+            bench.on_progress(f"worlds of another {name}")
+            others = [factor for factor in factors if factor != 1.0]
+            worlds = {factor: play(environment, bench.start, taken[0], **{name: factor}) for factor in others}
+            far = [scale.squared_error(world.observation, ordinary.observation) for world in worlds.values()]
+            found.moved[name] = float(np.sqrt(far).mean(axis=-1).max())
+            if found.moved[name] >= NEGLIGIBLE:
+                errors = {factor: _errors_in(bench, world, taken, scale) for factor, world in worlds.items()}
+                found.scaled[name] = {factor: errors.get(factor, found.ordinary) for factor in factors}
+        return found
     finally:
         environment.close()
 
@@ -137,60 +158,52 @@ def ratio(rows: Float[np.ndarray, "N 3"]) -> float:
     return float((first + last) / 2 / max(ordinary, 1e-12))
 
 
-def _errors_in(bench: Bench, world: World, taken: np.ndarray, scale: Scale) -> dict[str, np.ndarray]:
-    """By contestant, `[N, K]`."""
+def _errors_in(bench: Bench, world: World, taken: Float[np.ndarray, "1 T N A"], scale: Scale) -> Errors:
     errors = {}
-    for name, simulation in bench.simulations.items():
+    for contestant, simulation in bench.simulations.items():
         futures = replay(simulation, world.start, taken[:, CONTEXT - 1 :], seed=bench.seed)
         columns = []
         for index, step in enumerate(HORIZONS):
             guess = {key: array[0] for key, array in futures.at(step).items()}
             true = {key: array[index] for key, array in world.observation.items()}
             columns.append(np.sqrt(scale.squared_error(guess, true)))
-        rows = np.where(world.is_over, np.nan, np.stack(columns)).T
-        rows[np.isnan(rows).any(axis=1)] = np.nan  # the same starts at all steps
-        errors[name] = rows
+        rows = np.stack(columns, axis=1)
+        rows[world.is_over.any(axis=0)] = np.nan  # the same starts at all steps
+        errors[contestant] = rows
     return errors
 
 
-def _by_factor(bench: Bench, errors: Errors, name: str, step: int) -> Quantity:
-    column = HORIZONS.index(step)
+def _by_factor(bench: Bench, found: Comparison, name: str, step: int) -> Quantity:
+    worlds, column = found.scaled[name], HORIZONS.index(step)
     values = {
-        contestant: [bootstrap(errors[name, factor][contestant][:, column], seed=bench.seed) for factor in FACTORS]
+        contestant: [bootstrap(errors[contestant][:, column], seed=bench.seed) for errors in worlds.values()]
         for contestant in bench.simulations
     }
     return Quantity(
         f"{name}_error_{step}",
         f"State error after {step} step{'s' if step > 1 else ''}, {name} scaled",
-        "standard deviations",
+        UNIT,
         values,
         axis=f"times the {name} of the training",
-        x=FACTORS,
-        headline=FACTORS.index(2.0),
+        x=tuple(worlds),
+        headline=len(worlds) - 1,
         higher_is_better=False,
-        note="The same moments and actions in each world, and the same units. What is seen before was played in that "
-        "world, too.",
+        note="The same moments and actions in each world, in the same units; what is seen before was played in that "
+        f"world, too. It makes a difference of up to {found.moved[name]:.2g} {UNIT} to what happens.",
     )
 
 
-def _ratio(bench: Bench, errors: Errors, name: str) -> Quantity:
+def _ratio(bench: Bench, found: Comparison, name: str) -> Quantity:
     """How much larger the errors are at both ends."""
-    values = {
-        contestant: [
-            bootstrap(
-                np.stack(
-                    [errors[name, factor][contestant][:, column] for factor in (FACTORS[0], FACTORS[-1], 1.0)], axis=1
-                ),
-                seed=bench.seed,
-                statistic=ratio,
-            )
-            for column in range(len(HORIZONS))
+    worlds, values = list(found.scaled[name].values()), {}
+    for contestant in (MODEL, FROZEN):
+        three = np.stack([one[contestant] for one in (worlds[0], worlds[-1], found.ordinary)], axis=-1)  # [N, K, 3]
+        values[contestant] = [
+            bootstrap(three[:, column], seed=bench.seed, statistic=ratio) for column in range(len(HORIZONS))
         ]
-        for contestant in (MODEL, FROZEN)
-    }
     return Quantity(
         f"{name}_ratio",
-        f"Error at half and twice the {name} over error in training's world",
+        f"Error at half and twice the {name} over that in the world of the training",
         "ratio",
         values,
         axis="steps ahead",
@@ -198,5 +211,6 @@ def _ratio(bench: Bench, errors: Errors, name: str) -> Quantity:
         headline=HORIZONS.index(15),
         higher_is_better=False,
         needs_controls=False,
-        note="1: the model does as well there. The frozen frame shows by how much more there happens.",
+        note="The frozen frame shows by how much more happens there. A model that is wrong in its own world easily has "
+        "1: read it beside the error.",
     )
