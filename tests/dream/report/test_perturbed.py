@@ -15,6 +15,7 @@ from dreamer.dream.report import perturbed, physical
 from dreamer.dream.report.bench import CONTEXT, Bench
 from dreamer.dream.report.estimate import BLIND, FROZEN, MODEL, SHUFFLED, TRUTH, Quantity
 from dreamer.dream.report.futures import OnceOnly
+from dreamer.dream.report.registry import METRICS
 from dreamer.dream.simulation import Outcome, Start
 from dreamer.dream.starts import PlayedStarts
 from envs.environment import Environment
@@ -131,6 +132,17 @@ def test_what_changes_nothing_is_not_asked_about():
     found = perturbed.compare(bench_of(make_cartpole), scaled=("friction",))
     assert found.scaled == {}
     assert 0 < found.moved["friction"] < perturbed.NEGLIGIBLE
+
+
+def test_of_pictures_nothing_is_measured_and_the_page_says_why(bench: Bench):
+    def make_vision(seed: int) -> Environment:
+        return single("dmc_vision_pendulum_swingup", seed=seed)
+
+    truth = OnceOnly(make_vision)
+    assert physical.measure(Bench({}, truth, bench.start, 0, None, make_vision, print)) == []
+    truth.close()
+    (metric,) = (metric for metric in METRICS if metric.measure is physical.measure)
+    assert "dmc_vision_ tasks it is not measured, since the state is not observed" in metric.needs
 
 
 def test_ratio_by_hand():
