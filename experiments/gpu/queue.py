@@ -110,7 +110,9 @@ def work(trials: dict[Job, Trial], out: Path, *, deadline: float) -> dict[Job, s
             continue
         print(f"{job} ...", flush=True)
         code = train(trial, seconds=seconds, deadline=deadline)
-        if code not in (0, SAVED):
+        if code == -signal.SIGKILL:
+            failed[job] = "killed at the end of the slice, as it had not saved yet; goes on from its last checkpoint"
+        elif code not in (0, SAVED):
             failed[job] = f"exit code {code}: {trial.last_words()}"
         write(trials, failed, out)
     write(trials, failed, out)
