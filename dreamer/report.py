@@ -1,7 +1,7 @@
 """`python -m dreamer.report runs/x`: is it a world model? One page, one JSON, every number beside its controls.
 
 The environment is forked at moments of the agent's own play, so that it is known what would have happened under other
-actions. As with `dreamer.evaluate`, nothing that a file of the run names is executed: an environment of the form
+actions; of one that cannot be forked, the report says what needs no forks. As with `dreamer.evaluate`, nothing that a file of the run names is executed: an environment of the form
 `module:Name` has to be named once more (`--env`).
 """
 
@@ -90,6 +90,9 @@ def run(arguments: argparse.Namespace) -> None:
         )
     paths = write(arguments.out or arguments.run / "report", document, measured)
     print(in_a_sentence(measured))
+    for metric, quantities in measured:
+        if not quantities:
+            print(f"{metric.name}: {metric.needs}")
     print("\n".join(str(path) for path in paths))
 
 

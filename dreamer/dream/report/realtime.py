@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from dreamer.dream.report.bench import Bench
 from dreamer.dream.report.estimate import MODEL, TRUTH, Estimate, Quantity, bootstrap
-from dreamer.dream.report.futures import any_action
+from dreamer.dream.report.futures import Anew, any_action
 from dreamer.dream.simulation import Simulation, Start
 from dreamer.dream.starts import select
 
@@ -20,12 +21,16 @@ PERCENTILES = (50, 95, 99)
 
 
 def measure(bench: Bench) -> list[Quantity]:
-    """Latency of one future, throughput of all starts at once, and the constant-cost test."""
+    """Latency of one future, throughput of all starts at once, and the constant-cost test. Needs no forks."""
     one = select(bench.start, [0])
-    contestants = {name: sim for name, sim in bench.simulations.items() if name in (MODEL, TRUTH)}
-    seconds = {name: step_seconds(simulation, one, seed=bench.seed) for name, simulation in contestants.items()}
-    latency = {name: _percentiles(calls * 1e3, bench.seed) for name, calls in seconds.items()}
-    many = {name: len(bench.start.is_first) / calls for name, calls in _of_all(bench, contestants).items()}
+    with contextlib.ExitStack() as stack:
+        truth = bench.truth
+        if bench.start.forks is None:
+            truth = stack.enter_context(contextlib.closing(Anew(bench.make)))
+        contestants: dict[str, Simulation] = {MODEL: bench.models[MODEL], TRUTH: truth}
+        seconds = {name: step_seconds(simulation, one, seed=bench.seed) for name, simulation in contestants.items()}
+        latency = {name: _percentiles(calls * 1e3, bench.seed) for name, calls in seconds.items()}
+        many = {name: len(bench.start.is_first) / calls for name, calls in _of_all(bench, contestants).items()}
     bench.on_progress(f"{LATE:,} steps of one future")
     ratio = cost_ratio(bench.models[MODEL], one, seed=bench.seed)
     return [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from dreamer import report
+from dreamer.dream.report.bench import NEEDS_FORKS
 from dreamer.dream.report.card import chosen
 from dreamer.dream.report.estimate import BLIND, FROZEN, MODEL, SHUFFLED, TRUTH, Estimate, Quantity
 from dreamer.dream.report.page import in_a_sentence, render
@@ -74,6 +77,29 @@ def test_both_files_hold_every_number(written: Path):
         assert one is None or number(one["mean"]) in page.words
     assert "prefers-color-scheme: dark" in text
     assert "http" not in text
+
+
+class Unforkable(gymnasium.Wrapper):
+    """CartPole that holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.lock = threading.Lock()
+
+
+def test_of_an_environment_without_forks_the_report_says_what_needs_none(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = [str(run), "--env", f"{__name__}:Unforkable", "--only", "causal,realtime,useful", "--starts", "8"]
+    assert report.main([*arguments, "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "report.json").read_text())["properties"]
+    for name in ("causal", "useful"):
+        assert found[name]["quantities"] == {}
+        assert found[name]["needs"] == NEEDS_FORKS
+        assert f"{name}: {NEEDS_FORKS}" in said
+    assert found["realtime"]["quantities"]["latency"]["values"].keys() == {MODEL, TRUTH}
+    assert NEEDS_FORKS in Page((tmp_path / "report.html").read_text()).words
 
 
 def test_the_same_seed_gives_the_same_numbers(run: Path, written: Path, tmp_path: Path):
