@@ -1,8 +1,8 @@
 """`python -m dreamer.report runs/x`: is it a world model? One page, one JSON, every number beside its controls.
 
 The environment is forked at moments of the agent's own play, so that it is known what would have happened under other
-actions; of one that cannot be forked, the report says what needs no forks. As with `dreamer.evaluate`, nothing that a file of the run names is executed: an environment of the form
-`module:Name` has to be named once more (`--env`).
+actions; of one that cannot be forked, the report says what needs no forks. As with `dreamer.evaluate`, nothing that a
+file of the run names is executed: an environment of the form `module:Name` has to be named once more (`--env`).
 """
 
 from __future__ import annotations

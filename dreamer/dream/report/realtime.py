@@ -32,7 +32,7 @@ def measure(bench: Bench) -> list[Quantity]:
         latency = {name: _percentiles(calls * 1e3, bench.seed) for name, calls in seconds.items()}
         many = {name: len(bench.start.is_first) / calls for name, calls in _of_all(bench, contestants).items()}
     bench.on_progress(f"{LATE:,} steps of one future")
-    ratio = cost_ratio(bench.models[MODEL], one, seed=bench.seed)
+    ratio = cost_ratio(bench.models[MODEL], one, seed=bench.seed, late=LATE)
     return [
         Quantity(
             "latency",
@@ -84,7 +84,7 @@ def step_seconds(simulation: Simulation, start: Start, *, seed: int, calls: int 
     return np.array(seconds[WARM:])
 
 
-def cost_ratio(simulation: Simulation, start: Start, *, seed: int, late: int = LATE, calls: int = CALLS) -> np.ndarray:
+def cost_ratio(simulation: Simulation, start: Start, *, seed: int, late: int, calls: int = CALLS) -> np.ndarray:
     """Seconds of a late and of an early step, `[calls, 2]`, taken in turn."""
     actions = any_action(simulation.action_spec, (1, len(start.is_first)), seed=seed)
     state, _ = simulation.begin(start, seed=seed)

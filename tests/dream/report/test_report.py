@@ -11,6 +11,7 @@ import gymnasium
 import pytest
 
 from dreamer import report
+from dreamer.dream.report import realtime
 from dreamer.dream.report.bench import NEEDS_FORKS
 from dreamer.dream.report.card import chosen
 from dreamer.dream.report.estimate import BLIND, FROZEN, MODEL, SHUFFLED, TRUTH, Estimate, Quantity
@@ -88,8 +89,9 @@ class Unforkable(gymnasium.Wrapper):
 
 
 def test_of_an_environment_without_forks_the_report_says_what_needs_none(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(realtime, "LATE", 100)
     arguments = [str(run), "--env", f"{__name__}:Unforkable", "--only", "causal,realtime,useful", "--starts", "8"]
     assert report.main([*arguments, "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
