@@ -32,6 +32,13 @@ SPACING = 20  # steps of play between two starts, on average
 NEEDS_FORKS = "Not measurable: the environment cannot be forked; give it get_state and set_state."
 
 
+Play = Callable[[], list[float]]  # milliseconds from keys in a browser to the frames that answer them
+
+
+class NotPlayedError(RuntimeError):
+    """The player cannot be measured in a browser here; the message says why."""
+
+
 @dataclass
 class Bench:
     """The contestants and what they are asked.
@@ -44,6 +51,7 @@ class Bench:
         agent: its policy acts in half of the steps; None: all actions are random.
         make: makes an environment like the true one.
         on_progress: told what is being made.
+        play: measures the player in a browser; None: nobody asked for it.
     """
 
     models: dict[str, Simulation]
@@ -53,6 +61,7 @@ class Bench:
     agent: Agent | None
     make: Callable[[int], Environment]
     on_progress: Callable[[str], None] = field(default=print)
+    play: Play | None = None
 
     @property
     def simulations(self) -> dict[str, Simulation]:
@@ -114,6 +123,7 @@ def make_bench(
     num_starts: int,
     seed: int,
     on_progress: Callable[[str], None],
+    play: Play | None = None,
 ) -> Bench:
     """The contestants for an agent's world model, at moments of its own play.
 
@@ -129,7 +139,7 @@ def make_bench(
         FROZEN: Frozen(observation_spec=model.observation_spec, action_spec=model.action_spec),
         SHUFFLED: ModelSimulation(agent, params=shuffle_weights(agent.params, seed=seed)),
     }
-    return Bench(models, OnceOnly(make), start, seed, agent, make, on_progress)
+    return Bench(models, OnceOnly(make), start, seed, agent, make, on_progress, play)
 
 
 def draw_starts(agent: Agent, make: Callable[[int], Environment], *, num_starts: int, seed: int) -> Start:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from dreamer.agent import Agent
-from dreamer.dream.report.bench import CONTEXT, NEEDS_FORKS, Bench, make_bench
+from dreamer.dream.report.bench import CONTEXT, NEEDS_FORKS, Bench, Play, make_bench
 from dreamer.dream.report.estimate import FEWEST
 from dreamer.dream.report.page import Measured, render
 from dreamer.dream.report.registry import METRICS, Metric
@@ -35,6 +35,7 @@ def report(
     num_starts: int = STARTS,
     seed: int = 0,
     on_progress: Progress,
+    play: Play | None = None,
 ) -> tuple[dict[str, Any], Measured]:
     """Measures an agent's world model.
 
@@ -45,6 +46,7 @@ def report(
         num_starts: start states.
         seed: root of all randomness: the same numbers again on a CPU, times excepted.
         on_progress: told the property and what is being done for it.
+        play: measures the player in a browser; None: that is left out.
 
     Returns:
         The document, as JSON holds it, and the quantities in it.
@@ -57,7 +59,7 @@ def report(
         raise SimulationError(f"{num_starts} starts give no interval; take at least {FEWEST}")
     now = ["starts"]
     bench = make_bench(
-        agent, make, num_starts=num_starts, seed=seed, on_progress=lambda text: on_progress(now[0], text)
+        agent, make, num_starts=num_starts, seed=seed, on_progress=lambda text: on_progress(now[0], text), play=play
     )
     measured: Measured = []
     seconds: dict[str, float] = {}
