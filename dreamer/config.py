@@ -80,6 +80,7 @@ class WorldConfig:
     continuation: HeadConfig = field(default_factory=HeadConfig)
     scales: WorldLossScales = field(default_factory=WorldLossScales)
     free_nats: float = 1.0  # each KL is limited from below, after the sum over latents
+    replay_latents: bool = True  # replayed sequences start from the latents stored with them; False: from zeros
 
 
 @dataclass(frozen=True)
