@@ -216,11 +216,12 @@ def _collect(outcomes: list[Outcome]) -> Futures:
     )
 
 
-def expected_return(futures: Futures) -> Float[np.ndarray, "M H N"]:
-    """Undiscounted return of the first k steps, each reward weighted by the probability that it is reached."""
+def expected_return(futures: Futures, *, discount: float = 1.0) -> Float[np.ndarray, "M H N"]:
+    """Return of the first k steps, each reward weighted by the probability that it is reached."""
     reached = np.cumprod(futures.continue_prob, axis=1)
     reached = np.concatenate([np.ones_like(reached[:, :1]), reached[:, :-1]], axis=1)
-    return np.cumsum(futures.reward * reached, axis=1)
+    weight = reached * discount ** np.arange(reached.shape[1])[None, :, None]
+    return np.cumsum(futures.reward * weight, axis=1)
 
 
 def any_action(spec: ActionSpec, shape: tuple[int, ...], *, seed: int) -> Any:

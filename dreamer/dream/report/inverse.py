@@ -112,11 +112,12 @@ def _error(read: Array, action: Array, spec: ActionSpec) -> Array:
 
 def _features(futures: Futures, spec: ObservationSpec) -> Float[np.ndarray, "M P N D"]:
     """Both observations of each pair, the second as difference from the first, images small and grey."""
-    flat = {step: _flatten(futures.at(step), spec) for step in sorted({step for pair in PAIRS for step in pair})}
+    flat = {step: flatten(futures.at(step), spec) for step in sorted({step for pair in PAIRS for step in pair})}
     return np.stack([np.concatenate([flat[a], flat[b] - flat[a]], axis=-1) for a, b in PAIRS], axis=1)
 
 
-def _flatten(observation: dict[str, np.ndarray], spec: ObservationSpec) -> Float[np.ndarray, "M N D"]:
+def flatten(observation: dict[str, np.ndarray], spec: ObservationSpec) -> Float[np.ndarray, "M N D"]:
+    """Observations as vectors, images small and grey."""
     parts = []
     for key, part in sorted(spec.items()):
         array = observation[key]

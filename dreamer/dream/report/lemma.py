@@ -27,6 +27,22 @@ def value_bound(*, epsilon: float, discount: float, reward_range: float, reward_
     return transition + reward_error / kept
 
 
+def return_bound(*, epsilon: float, discount: float, reward_range: float, steps: int) -> float:
+    """Largest difference of the values of so many steps, where the reward comes with the step and may differ, too.
+
+    After k steps the futures differ with a probability of 1 - (1 - epsilon)^k at most, and with it the k-th reward;
+    without an end the sum is `value_bound / discount`.
+
+    Args:
+        epsilon: half-L1 total variation between the laws of observation, reward and end, everywhere at most.
+        discount: of the second step; 1 is none.
+        reward_range: largest minus smallest reward.
+        steps: how many count.
+    """
+    count = np.arange(1, steps + 1)
+    return float(reward_range * np.sum(discount ** (count - 1) * (1.0 - (1.0 - epsilon) ** count)))
+
+
 def value(transition: Float[np.ndarray, "S S"], reward: Float[np.ndarray, " S"], *, discount: float) -> np.ndarray:
     """Exact values of a chain whose reward depends on the state that is left."""
     return np.linalg.solve(np.eye(len(reward)) - discount * np.asarray(transition), np.asarray(reward, np.float64))

@@ -1,35 +1,42 @@
-"""Trustworthy: are its probabilities honest, and does it know when it does not know (G12)?"""
+"""Trustworthy: are its probabilities honest, does it know when it does not know (G12), what can its errors cost?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 
 from dreamer.dream.report.bench import Bench
 from dreamer.dream.report.estimate import (
+    FROZEN,
     MODEL,
     ORACLE,
     OTHER_START,
+    SHUFFLED,
     TRUTH,
     Estimate,
     Quantity,
     auroc,
     bootstrap,
     calibration_error,
+    curve,
     mean_of,
     spearman,
 )
-from dreamer.dream.report.futures import Futures
+from dreamer.dream.report.futures import HORIZONS, Futures, expected_return
+from dreamer.dream.report.lemma import return_bound
+from dreamer.dream.report.twosample import distances
 
 STEPS = (1, 5, 15)
 ENTROPY = "prior_entropy"
 
 
 def measure(bench: Bench) -> list[Quantity]:
-    """Calibration of both heads, and entropy against error where the model tells it."""
-    return calibration(bench) + (entropy(bench) if ENTROPY in bench.futures[MODEL].info else [])
+    """Calibration of both heads, entropy against error where the model tells it, and the simulation lemma."""
+    told = entropy(bench) if ENTROPY in bench.futures[MODEL].info else []
+    return calibration(bench) + told + (lemma(bench) if bench.agent else [])
 
 
 def calibration(bench: Bench) -> list[Quantity]:
@@ -80,6 +87,85 @@ def entropy(bench: Bench) -> list[Quantity]:
             )
         )
     return quantities
+
+
+def lemma(bench: Bench) -> list[Quantity]:
+    """What the simulation lemma makes of one-step errors, beside the error of the value that is observed."""
+    assert bench.agent is not None
+    discount = 1.0 - 1.0 / bench.agent.config.discount_horizon
+    reward = np.append([bench.futures[name].reward for name in (TRUTH, MODEL)], 0.0)  # after an end it is 0
+    bound = partial(return_bound, discount=discount, reward_range=float(np.ptp(reward)))
+    distance, errors = distances(bench), value_errors(bench, discount)
+    shown = [name for name in bench.simulations if name != SHUFFLED]  # whose rewards are of no range
+    observed = {name: curve(errors[name], seed=bench.seed) for name in shown}
+    bounds = {name: [_mapped(distance[name], partial(_bound_at, bound, k)) for k in HORIZONS] for name in shown}
+    ratio = [
+        _mapped(most, lambda value, error=error: value / max(error.mean, 1e-12)) if error else None
+        for most, error in zip(bounds[MODEL], observed[MODEL], strict=True)
+    ]
+    ahead = {"axis": "steps ahead", "x": HORIZONS, "headline": HORIZONS.index(15), "needs_controls": False}
+    at_least = "LOWER bound: by the two-sample test on the left, which finds at least so much. "
+    return [
+        Quantity(
+            "one_step_distance",
+            "One-step distance to reality, at least",
+            "total variation",
+            {name: [distance[name]] for name in (MODEL, FROZEN, SHUFFLED, TRUTH) if name in distance},
+            higher_is_better=False,
+            note="LOWER bound: 2 * accuracy - 1 of a classifier that tells imagined steps from real ones, on steps "
+            "that it was not shown. The real environment against itself has an accuracy of one half.",
+        ),
+        Quantity(
+            "value_bound",
+            "Simulation lemma: bound on the error of the value",
+            "return",
+            bounds,
+            higher_is_better=False,
+            note=f"{at_least}Range of the reward {np.ptp(reward):g}, discount {discount:.4f}.",
+            **ahead,
+        ),
+        Quantity(
+            "value_error",
+            "Observed error of the value",
+            "return",
+            observed,
+            higher_is_better=False,
+            note="Mean over starts of |imagined - real| discounted return of single futures under the same actions: "
+            "their chance adds to it.",
+            **ahead,
+        ),
+        Quantity(
+            "bound_over_observed",
+            "Bound / observed",
+            "ratio",
+            {MODEL: ratio},
+            higher_is_better=False,
+            note="How much the lemma leaves open. Below 1 the classifier has missed something: its bound is a LOWER "
+            "one. The interval is that of the bound.",
+            **ahead,
+        ),
+    ]
+
+
+def value_errors(bench: Bench, discount: float) -> dict[str, Float[np.ndarray, "N K"]]:
+    """|imagined - real| discounted return of the first `HORIZONS` steps by contestant, means over the branches."""
+    kept = [step - 1 for step in HORIZONS]
+    true = expected_return(bench.futures[TRUTH], discount=discount)[:, kept]
+    return {
+        name: np.abs(expected_return(futures, discount=discount)[:, kept] - true).mean(axis=0).T
+        for name, futures in bench.futures.items()
+    }
+
+
+def _bound_at(bound: Callable[..., float], steps: int, epsilon: float) -> float:
+    return bound(epsilon=epsilon, steps=steps)
+
+
+def _mapped(estimate: Estimate | None, function: Callable[[float], float]) -> Estimate | None:
+    """Through an increasing function."""
+    if estimate is None:
+        return None
+    return Estimate(function(estimate.mean), function(estimate.low), function(estimate.high), estimate.num)
 
 
 def _calibration(predicted: Futures, true: Futures, step: int, kind: str, seed: int) -> Estimate | None:

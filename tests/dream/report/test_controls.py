@@ -112,7 +112,22 @@ def test_trustworthy(bench: Bench):
     assert set(means(found["continue_calibration"], MODEL)) == {0}
     assert max(means(found["continue_calibration"], FROZEN)) > 0.01  # says that all goes on
     assert set(means(found["reward_calibration"], FROZEN)) == {1}
-    assert found.keys() == {"continue_calibration", "reward_calibration"}  # the environment tells no entropy
+    assert not any(key.startswith("entropy") for key in found)  # the environment tells none
+
+
+def test_the_simulation_lemma(bench: Bench):
+    """A model that is the environment is not told from it; a frozen frame always is, and its error stays in bounds."""
+    found = by_key(trustworthy.lemma(bench))
+    distance, bound, error = (found[key] for key in ("one_step_distance", "value_bound", "value_error"))
+    assert means(distance, MODEL) == means(distance, TRUTH) == [0]
+    assert means(distance, FROZEN)[0] > 0.9
+    assert distance.verdict() == "measured"
+    assert set(means(bound, MODEL)) == set(means(error, MODEL)) == {0}
+    pairs = list(zip(means(bound, FROZEN), means(error, FROZEN), strict=True))
+    assert pairs[0] == (1, 1)
+    assert all(0.5 * most < seen <= most for most, seen in pairs)
+    assert "LOWER bound" in distance.note
+    assert "LOWER bound" in bound.note
 
 
 def test_entropy_that_tells_the_error_is_at_the_ceiling(bench: Bench):

@@ -22,7 +22,9 @@ from dreamer.dream.report.estimate import (
 from dreamer.dream.report.execution import carried_out, success_share
 from dreamer.dream.report.futures import KEPT, Futures, expected_return
 from dreamer.dream.report.interactive import time_above
-from dreamer.dream.report.lemma import total_variation, value, value_bound
+from dreamer.dream.report.lemma import return_bound, total_variation, value, value_bound
+from dreamer.dream.report.twosample import told_apart
+from dreamer.dream.report.twosample import total_variation as total_variation_of
 from dreamer.dream.report.useful import LEVELS, optimism, regret_at_1, usable_horizon
 from envs.spaces import DiscreteSpec, ImageSpec, VectorSpec
 
@@ -166,6 +168,24 @@ def test_the_bound_is_reached_by_two_states(discount: float, epsilon: float, lea
     bound = value_bound(epsilon=epsilon, discount=discount, reward_range=1.0 - least)
     assert gap[0] == pytest.approx(bound, rel=1e-9)
     assert bound <= (1 - least) / (1 - discount)
+
+
+@pytest.mark.parametrize(("discount", "epsilon"), [(0.9, 0.1), (0.99, 0.01), (1 - 1 / 333, 1.0)])
+def test_the_bound_of_many_steps_is_that_without_an_end(discount: float, epsilon: float):
+    bound = return_bound(epsilon=epsilon, discount=discount, reward_range=2.0, steps=20_000)
+    assert bound * discount == pytest.approx(value_bound(epsilon=epsilon, discount=discount, reward_range=2.0))
+    assert return_bound(epsilon=epsilon, discount=discount, reward_range=2.0, steps=1) == pytest.approx(2 * epsilon)
+
+
+def test_a_classifier_finds_no_more_than_there_is():
+    """Gaussians: equal ones are told apart by chance only, shifted ones by no more than their total variation."""
+    rng = np.random.default_rng(0)
+    one, same = rng.normal(size=(2, 2000, 5))
+    shifted = same + np.array([1.0, 0, 0, 0, 0])
+    assert total_variation_of(told_apart(one, same, seed=0)) < 0.06  # two standard deviations of 2000 answers
+    assert set(told_apart(one, one, seed=0)) == {0.5}
+    found, true = total_variation_of(told_apart(one, shifted, seed=0)), 0.3829  # 2 * Phi(1 / 2) - 1
+    assert 0.8 * true < found < true + 0.06
 
 
 def test_a_thousand_random_processes_stay_within_the_bound():
