@@ -1,21 +1,31 @@
 """`python -m dreamer.report runs/x`: is it a world model? One page, one JSON, every number beside its controls.
 
 The environment is forked at moments of the agent's own play, so that it is known what would have happened under other
-actions. As with `dreamer.evaluate`, nothing that a file of the run names is executed: an environment of the form
-`module:Name` has to be named once more (`--env`).
+actions; of one that cannot be forked, the report says what needs no forks. As with `dreamer.evaluate`, nothing that a
+file of the run names is executed: an environment of the form `module:Name` has to be named once more (`--env`).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dreamer.train import FAULT, PLATFORMS
 
+if TYPE_CHECKING:
+    from dreamer.agent import Agent
+    from envs.environment import Environment
+
 PROGRAM = "python -m dreamer.report"
 INTERRUPTED = 130
+PRESSES, HOLD = 40, (0.08, 0.16)  # keys in the browser, and seconds for which they are down and up: 10 s in all
+PLAY_SECONDS = 60.0  # after which the browser is given up
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,6 +84,10 @@ def run(arguments: argparse.Namespace) -> None:
         check_spaces(agent, check)
     finally:
         check.close()
+
+    def make(seed: int) -> Environment:
+        return make_environment(agent, arguments.env, seed=seed)
+
     console = Console(stderr=True, highlight=False)
     with console.status("loading...") as status:  # on a terminal only; elsewhere there is a line for each property
 
@@ -84,16 +98,49 @@ def run(arguments: argparse.Namespace) -> None:
 
         document, measured = report(
             agent,
-            lambda seed: make_environment(agent, arguments.env, seed=seed),
+            make,
             only=only,
             num_starts=arguments.starts,
             seed=arguments.seed,
             on_progress=show,
+            play=lambda: in_browser(agent, make, seed=arguments.seed, say=partial(console.print, soft_wrap=True)),
         )
     history = read_history(history_of(arguments.run))
     paths = write(arguments.out or arguments.run / "report", document, measured, history)
     print(in_a_sentence(measured))
+    for metric, quantities in measured:
+        if not quantities:
+            print(f"{metric.name}: {metric.needs}")
     print("\n".join(str(path) for path in paths))
+
+
+def in_browser(
+    agent: Agent, make: Callable[[int], Environment], *, seed: int, say: Callable[[str], object]
+) -> list[float]:
+    """Milliseconds from keys in a browser to the frames that answer them; one line where there are none.
+
+    Raises:
+        NotPlayedError: it cannot be measured here.
+    """
+    from dreamer.dream.report.bench import NotPlayedError
+    from dreamer.dream.simulation import SimulationError
+    from envs.environment import EnvironmentFault
+
+    try:
+        if importlib.util.find_spec("aiohttp") is None:
+            raise NotPlayedError("the player needs aiohttp: pip install 'dreamer-jax[play]'")
+        from dreamer.play.browser import BrowserError
+        from dreamer.play.measure import in_browser
+
+        try:
+            return in_browser(agent, make, presses=PRESSES, hold=HOLD, limit=PLAY_SECONDS, seed=seed).key_delays
+        except TimeoutError as error:
+            raise NotPlayedError(f"the browser was given up after {PLAY_SECONDS:g} s; is the machine busy?") from error
+        except (BrowserError, EnvironmentFault, OSError, SimulationError) as error:
+            raise NotPlayedError(str(error)) from error
+    except NotPlayedError as error:
+        say(f"no latency in the browser: {error}")
+        raise
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import platform
-import random
 import sys
 import tempfile
 import time
@@ -27,18 +26,17 @@ import numpy as np
 import envs
 from dreamer.agent import Agent, codecs
 from dreamer.play.compose import compose
+from dreamer.play.measure import press_keys
 from dreamer.play.player import Player
 from dreamer.play.protocol import Command
-from dreamer.play.server import Server
 from dreamer.training.counters import START
 from dreamer.training.state import Definition
 from dreamer.validation import resolve
 from envs.space_json import Interface
-from experiments.browser import Browser
 
 BLOCK = 1000  # steps of which percentiles are taken
 SETTLING = 10  # steps before the first of them
-KEYS = 300  # pressed in the browser
+KEYS, HOLD = 300, (0.15, 0.4)  # downs and ups in the browser, and seconds between them
 LEVELS = {"live streaming": 1000, "games": 100, "virtual reality": 20}  # milliseconds
 
 
@@ -140,25 +138,13 @@ def timed_step(player: Player) -> tuple[float, float]:
 
 async def end_to_end(player: Player, executor: ThreadPoolExecutor) -> dict[str, Any]:
     """Milliseconds from a key in Chromium to the frame that answers it, at random times of a running game."""
-    server = Server(player, executor=executor, host="127.0.0.1", say=lambda text: None)
-    address = await server.start(0)
-    chance = random.Random(0)
-    try:
-        async with Browser() as browser:
-            await browser.open(address)
-            await browser.until("window.player && player.ready && player.frames > 0")
-            await browser.tap("KeyP")
-            for number in range(KEYS // 2):
-                await browser.tap(("ArrowUp", "ArrowDown", "Space")[number % 3], seconds=chance.uniform(0.15, 0.4))
-                await asyncio.sleep(chance.uniform(0.15, 0.4))
-            await asyncio.sleep(1.0)
-            wanted = "({keys: player.keyDelays, steps: player.now.latency, rate: player.now.frame_rate})"
-            found = await browser.read(wanted)
-    finally:
-        await server.stop()
-    names = ("p50", "p95", "p99")
-    steps = dict(zip(names, found["steps"], strict=True))
-    return {"key_to_pixels": percentiles(found["keys"]), "step_to_pixels": steps, "frames_per_second": found["rate"]}
+    found = await press_keys(player, executor, presses=KEYS // 2, hold=HOLD, seed=0)
+    steps = dict(zip(("p50", "p95", "p99"), found.step_percentiles, strict=True))
+    return {
+        "key_to_pixels": percentiles(found.key_delays),
+        "step_to_pixels": steps,
+        "frames_per_second": found.frame_rate,
+    }
 
 
 def percentiles(delays: list[float] | np.ndarray) -> dict[str, float]:

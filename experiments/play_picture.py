@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from dreamer.play.browser import Browser
 from dreamer.play.compose import compose
 from dreamer.play.server import Server
-from experiments.browser import Browser
 
 MOST_BYTES, COLOURS = 250_000, 256  # of the file; with more bytes it gets so many colours
 

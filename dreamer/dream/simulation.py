@@ -83,6 +83,10 @@ class SimulationError(ValueError):
     """A future cannot be simulated so; the message says what to do."""
 
 
+class NotForkedError(SimulationError):
+    """What would have happened is known to nobody, since there is no fork of the environment."""
+
+
 def require_start(start: Start, simulation: Simulation) -> int:
     """The number of futures that begin there.
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dreamer.dream.simulation import Outcome, SimulationError, Start, require_action, require_start
+from dreamer.dream.simulation import NotForkedError, Outcome, SimulationError, Start, require_action, require_start
 from envs.environment import Environment, EnvironmentFault
 
 
@@ -53,11 +53,11 @@ class Truth:
         """The forks of the start.
 
         Raises:
-            SimulationError: the start has none.
+            NotForkedError: the start has none.
         """
         num = require_start(start, self)
         if start.forks is None:
-            raise SimulationError("this start has no forks, as one from replay: what follows is known to nobody")
+            raise NotForkedError("this start has no forks, as one from replay: what follows is known to nobody")
         if len(start.forks) != num:
             raise SimulationError(f"{len(start.forks)} forks for {num} starts; give one for each")
         self._present = None
@@ -109,9 +109,9 @@ def fork_of(environment: Environment) -> Any:
     """A snapshot of an environment.
 
     Raises:
-        SimulationError: it can be neither saved nor copied.
+        NotForkedError: it can be neither saved nor copied.
     """
     try:
         return environment.fork_state()
     except EnvironmentFault as error:
-        raise SimulationError(f"the truth is not known to us: {error}") from error
+        raise NotForkedError(f"the truth is not known to us: {error}") from error

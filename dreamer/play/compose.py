@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from dreamer.agent import Agent, load
@@ -40,21 +41,40 @@ def compose(arguments: argparse.Namespace, *, say: Callable[[str], object]) -> t
     """
     cache_compilations()
     agent = load(arguments.run, seed=arguments.seed)
+    return make_player(
+        agent,
+        lambda seed: make_environment(agent, arguments.env, seed=seed),
+        rate=arguments.rate,
+        folder=arguments.out or arguments.run / "play",
+        seed=arguments.seed,
+        say=say,
+    )
+
+
+def make_player(
+    agent: Agent,
+    make: Callable[[int], Environment],
+    *,
+    rate: float | None,
+    folder: Path,
+    seed: int,
+    say: Callable[[str], object],
+) -> tuple[Player, Callable[[], None]]:
+    """A player of an agent in the environments that `make` makes from a seed; see `compose`."""
     with contextlib.ExitStack() as stack:
-        environment = make_environment(agent, arguments.env, seed=arguments.seed)
+        environment = make(seed)
         stack.callback(environment.close)
         check_spaces(agent, environment)
-        canvas = make_environment(agent, arguments.env, seed=arguments.seed)
+        canvas = make(seed)
         stack.callback(canvas.close)
         say("compiling ... (a minute at most; the next start is quicker)")
         began = time.monotonic()
-        session, pilot = make_session(agent, environment, seed=arguments.seed)
-        rate = arguments.rate or min(max(environment.frame_rate / environment.action_repeat, RATES[0]), MOST_RATE)
+        session, pilot = make_session(agent, environment, seed=seed)
         player = Player(
             session,
             Painter(canvas),
-            rate=rate,
-            folder=arguments.out or arguments.run / "play",
+            rate=rate or min(max(environment.frame_rate / environment.action_repeat, RATES[0]), MOST_RATE),
+            folder=folder,
             make_recording=lambda folder: ReplayRecording(folder, definition=agent.definition, pilot=pilot),
             about=describe(agent, environment),
         )

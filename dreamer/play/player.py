@@ -21,7 +21,7 @@ from envs.environment import EnvironmentFault
 
 GIF_SECONDS, GIF_RATE, GIF_SIDE = 10.0, 25.0, 256  # of a snapshot: at most so long, so many frames a second, so wide
 MOST_NUMBERS = 24  # of an observation that are plotted
-PAUSE_AT_END = 1.0  # seconds for which the end of an episode is shown
+PAUSE_AT_END = 1.0  # seconds
 
 
 class Player:
@@ -39,6 +39,7 @@ class Player:
         session: what is played.
         paused: whether time stands still.
         files: what was written for a person, by name.
+        pause_at_end: seconds for which the end of an episode is shown.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Player:
         self._make_recording, self._about = make_recording, about
         self.paused = True
         self.files: dict[str, Path] = {}
+        self.pause_at_end = PAUSE_AT_END
         self._pace = Pace(rate, now=time.monotonic())
         self._given, self._input_number = Input(), 0
         self._frame_number = 0
@@ -91,7 +93,7 @@ class Player:
         self._pace.take(time.monotonic())
         self.session.step(self._given)
         if self.session.now.worlds[REALITY].is_over:
-            self._pace.delay(PAUSE_AT_END)
+            self._pace.delay(self.pause_at_end)
         return self.frame(**seen)
 
     def hurries(self, command: Command, now: float) -> bool:

@@ -58,7 +58,7 @@ ROOMS = {
         *("dreamer.agent", "dreamer.evaluation", "dreamer.presets", "dreamer.train"),
     },
 }
-SINGLE_IMPORTER = ("aiohttp", "minari", "orbax", "ray", "safetensors", "tensorboard", "tyro", "wandb")
+SINGLE_IMPORTER = ("minari", "orbax", "ray", "safetensors", "tensorboard", "tyro", "wandb")
 RUNS_CODE = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 UNSAFE_LOADERS = {"unsafe_load", "full_load", "UnsafeLoader", "FullLoader"}  # of yaml
 LONGEST_FILE, LONGEST_FUNCTION = 450, 80  # lines
@@ -134,6 +134,11 @@ def test_only_the_composition_knows_environments(path):
 def test_one_file_imports_each_library_that_may_be_replaced(library):
     importers = [label(path) for path in SOURCES if any(within(name, {library}) for name in imports_of(path))]
     assert len(importers) == 1, importers
+
+
+def test_only_the_player_and_its_browser_speak_over_sockets():
+    importers = {label(path) for path in SOURCES if any(within(name, {"aiohttp"}) for name in imports_of(path))}
+    assert importers == {"dreamer/play/browser.py", "dreamer/play/server.py"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=label)

@@ -6,18 +6,24 @@ The gate's machine may have none, hence slow; `test_server.py` says the same to 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import tempfile
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dreamer.agent import load
+from dreamer.evaluation import make_environment
+from dreamer.play.browser import Browser
 from dreamer.play.compose import compose
+from dreamer.play.measure import in_browser
 from dreamer.play.player import Player
 from dreamer.play.recording import read_recording
 from dreamer.play.server import Server
-from experiments.browser import Browser
+from envs.environment import Environment
 from tests.dream.agents import untrained
 
 READY = "window.player && player.ready && player.now && player.frames > 0"
@@ -48,6 +54,24 @@ def test_a_person_plays_in_chromium(run, tmp_path):
     assert replay.num_steps > 10
     replay.close()
     assert list((tmp_path / "out").glob("snapshot-*.gif"))
+
+
+@pytest.mark.slow
+def test_keys_are_timed_in_chromium_and_nothing_is_left(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    agent = load(run)
+
+    def make(seed: int) -> Environment:
+        return make_environment(agent, None, seed=seed)
+
+    found = in_browser(agent, make, presses=10, hold=(0.08, 0.16), limit=60, seed=0)
+    assert len(found.key_delays) == 20
+    assert 0 < np.median(found.key_delays) < 1000
+    with pytest.raises(TimeoutError):
+        in_browser(agent, make, presses=1000, hold=(0.08, 0.16), limit=3, seed=0)
+    assert list(tmp_path.iterdir()) == []  # profiles of both browsers; those die with them
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in listed
 
 
 async def play(player: Player, executor: ThreadPoolExecutor) -> None:

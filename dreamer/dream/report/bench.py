@@ -23,12 +23,20 @@ from dreamer.dream.report.futures import (
     join,
     replay,
 )
-from dreamer.dream.simulation import Simulation, Start
+from dreamer.dream.simulation import NotForkedError, Simulation, Start
 from dreamer.dream.starts import PlayedStarts
 from envs.environment import Environment
 
 CONTEXT = 16  # steps that a start shows
 SPACING = 20  # steps of play between two starts, on average
+NEEDS_FORKS = "Not measurable: the environment cannot be forked; give it get_state and set_state."
+
+
+Play = Callable[[], list[float]]  # milliseconds from keys in a browser to the frames that answer them
+
+
+class NotPlayedError(RuntimeError):
+    """The player cannot be measured in a browser here; the message says why."""
 
 
 @dataclass
@@ -38,11 +46,12 @@ class Bench:
     Attributes:
         models: simulations by name, `model` and the negative controls among them; without the truth.
         truth: the real environment.
-        start: where all futures begin.
+        start: where all futures begin; without forks where the environment has none.
         seed: root of all randomness.
         agent: its policy acts in half of the steps; None: all actions are random.
         make: makes an environment like the true one.
         on_progress: told what is being made.
+        play: measures the player in a browser; None: nobody asked for it.
     """
 
     models: dict[str, Simulation]
@@ -52,10 +61,17 @@ class Bench:
     agent: Agent | None
     make: Callable[[int], Environment]
     on_progress: Callable[[str], None] = field(default=print)
+    play: Play | None = None
 
     @property
     def simulations(self) -> dict[str, Simulation]:
-        """All contestants, in the order in which they are printed."""
+        """All contestants, in the order in which they are printed.
+
+        Raises:
+            NotForkedError: the environment cannot be forked, so that the truth is not among them.
+        """
+        if self.start.forks is None:
+            raise NotForkedError(NEEDS_FORKS)
         return {**self.models, TRUTH: self.truth}
 
     @cached_property
@@ -107,14 +123,15 @@ def make_bench(
     num_starts: int,
     seed: int,
     on_progress: Callable[[str], None],
+    play: Play | None = None,
 ) -> Bench:
     """The contestants for an agent's world model, at moments of its own play.
 
-    Raises:
-        SimulationError: the environment cannot be forked, so that nobody knows the truth.
+    Where the environment cannot be forked, the starts have no forks, and what asks for the truth of an action that was
+    not taken raises `NotForkedError`.
     """
     on_progress("playing to the starts")
-    start = PlayedStarts(make, agent=agent, context=CONTEXT, spacing=SPACING).draw(num_starts, seed=seed)
+    start = draw_starts(agent, make, num_starts=num_starts, seed=seed)
     model = ModelSimulation(agent)
     models: dict[str, Simulation] = {
         MODEL: model,
@@ -122,4 +139,17 @@ def make_bench(
         FROZEN: Frozen(observation_spec=model.observation_spec, action_spec=model.action_spec),
         SHUFFLED: ModelSimulation(agent, params=shuffle_weights(agent.params, seed=seed)),
     }
-    return Bench(models, OnceOnly(make), start, seed, agent, make, on_progress)
+    return Bench(models, OnceOnly(make), start, seed, agent, make, on_progress, play)
+
+
+def draw_starts(agent: Agent, make: Callable[[int], Environment], *, num_starts: int, seed: int) -> Start:
+    """Moments of play, with forks where there can be any."""
+
+    def draw(*, with_forks: bool) -> Start:
+        played = PlayedStarts(make, agent=agent, context=CONTEXT, spacing=SPACING, with_forks=with_forks)
+        return played.draw(num_starts, seed=seed)
+
+    try:
+        return draw(with_forks=True)
+    except NotForkedError:
+        return draw(with_forks=False)

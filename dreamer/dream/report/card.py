@@ -13,13 +13,13 @@ from typing import Any
 import jax
 
 from dreamer.agent import Agent
-from dreamer.dream.report.bench import CONTEXT, Bench, make_bench
+from dreamer.dream.report.bench import CONTEXT, NEEDS_FORKS, Bench, Play, make_bench
 from dreamer.dream.report.estimate import FEWEST
 from dreamer.dream.report.history import History
 from dreamer.dream.report.page import Measured, render
 from dreamer.dream.report.registry import METRICS, Metric
 from dreamer.dream.report.watched import Watched
-from dreamer.dream.simulation import SimulationError
+from dreamer.dream.simulation import NotForkedError, SimulationError
 from envs.environment import Environment
 
 PROTOCOL = "dreamer-report 1"  # a change of what is measured gets another number
@@ -37,6 +37,7 @@ def report(
     num_starts: int = STARTS,
     seed: int = 0,
     on_progress: Progress,
+    play: Play | None = None,
     look: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Any], Measured]:
     """Measures an agent's world model.
@@ -48,20 +49,21 @@ def report(
         num_starts: start states.
         seed: root of all randomness: the same numbers again on a CPU, times excepted.
         on_progress: told the property and what is being done for it.
+        play: measures the player in a browser; None: that is left out.
         look: called before every step of a model; what it raises ends the report.
 
     Returns:
         The document, as JSON holds it, and the quantities in it.
 
     Raises:
-        SimulationError: a property is unknown, there are too few starts, or the environment cannot be forked.
+        SimulationError: a property is unknown, or there are too few starts.
     """
     metrics = chosen(only)
     if num_starts < FEWEST:
         raise SimulationError(f"{num_starts} starts give no interval; take at least {FEWEST}")
     now = ["starts"]
     bench = make_bench(
-        agent, make, num_starts=num_starts, seed=seed, on_progress=lambda text: on_progress(now[0], text)
+        agent, make, num_starts=num_starts, seed=seed, on_progress=lambda text: on_progress(now[0], text), play=play
     )
     if look is not None:
         bench.models = {name: Watched(simulation, look) for name, simulation in bench.models.items()}
@@ -71,7 +73,10 @@ def report(
         for metric in metrics:
             now[0], began = metric.name, time.monotonic()
             on_progress(metric.name, "")
-            measured.append((metric, metric.measure(bench)))
+            try:
+                measured.append((metric, metric.measure(bench)))
+            except NotForkedError:
+                measured.append((metric._replace(needs=NEEDS_FORKS), []))
             seconds[metric.name] = round(time.monotonic() - began, 1)
     finally:
         bench.truth.close()
@@ -108,6 +113,7 @@ def document(agent: Agent, bench: Bench, measured: Measured, seconds: dict[str, 
             metric.name: {
                 "question": metric.question,
                 "is_timed": metric.is_timed,
+                "needs": "" if quantities else metric.needs,
                 "quantities": {quantity.key: quantity.document() for quantity in quantities},
             }
             for metric, quantities in measured

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dreamer.agent import Agent, AgentState
-from dreamer.dream.simulation import Outcome, Simulation, SimulationError, Start, require_start
+from dreamer.dream.simulation import NotForkedError, Outcome, Simulation, Start, require_start
 from dreamer.dream.starts import random_actions
 from dreamer.training.step import initial_carry
 from envs.environment import Environment
@@ -67,16 +67,22 @@ class OnceOnly:
         """Every environment at its fork. Randomness is in the forks: `seed` changes nothing.
 
         Raises:
-            SimulationError: the start has no forks.
+            NotForkedError: the start has no forks.
         """
         num = require_start(start, self)
         if start.forks is None:
-            raise SimulationError("this start has no forks, as one from replay: what follows is known to nobody")
+            raise NotForkedError("this start has no forks, as one from replay: what follows is known to nobody")
+        for environment, fork in zip(self._some(num), start.forks, strict=True):
+            environment.load_fork(fork)
+        return self._present({key: np.array(array[:, -1]) for key, array in start.observation.items()})
+
+    def _some(self, num: int) -> list[Environment]:
         while len(self._environments) < num:
             self._environments.append(self._make(0))
-        for environment, fork in zip(self._environments, start.forks, strict=False):
-            environment.load_fork(fork)
-        observation = {key: np.array(array[:, -1]) for key, array in start.observation.items()}
+        return self._environments[:num]
+
+    def _present(self, observation: dict[str, np.ndarray]) -> tuple[np.ndarray, Outcome]:
+        num = len(next(iter(observation.values())))
         nothing = np.zeros(num, bool)
         outcome = Outcome(observation, np.zeros(num, np.float32), np.ones(num, np.float32), nothing, {})
         self._last = outcome
@@ -101,6 +107,15 @@ class OnceOnly:
         """Closes every environment."""
         for environment in self._environments:
             environment.close()
+
+
+class Anew(OnceOnly):
+    """The real environment from its resets: for what a step costs, where there are no forks to begin at."""
+
+    def begin(self, start: Start, *, seed: int) -> tuple[np.ndarray, Outcome]:
+        """As many new episodes as there are starts."""
+        shown = [environment.reset().observation for environment in self._some(require_start(start, self))]
+        return self._present({key: np.concatenate([one[key] for one in shown]) for key in shown[0]})
 
 
 class Follower:

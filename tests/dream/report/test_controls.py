@@ -160,5 +160,6 @@ class Growing:
 def test_a_cost_that_grows_is_seen(start: Start):
     seconds = realtime.cost_ratio(Growing(), start, seed=0, late=300, calls=20)
     assert realtime.median_ratio(seconds) > 5
+    assert realtime.in_browser(lambda: [10.0, 20.0, 30.0, 40.0] * 5, seed=0).at(MODEL).mean == 40
     assert realtime.median_ratio(np.array([[3.0, 1.0], [4.0, 2.0], [9.0, 9.0]])) == 2
     assert len(realtime.step_seconds(OnceOnly(make_cartpole), start, seed=0, calls=5)) == 5

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from dreamer import report
+from dreamer.agent import load
+from dreamer.dream.report import realtime
+from dreamer.dream.report.bench import NEEDS_FORKS, NotPlayedError
 from dreamer.dream.report.card import chosen
 from dreamer.dream.report.estimate import BLIND, FROZEN, MODEL, SHUFFLED, TRUTH, Estimate, Quantity
 from dreamer.dream.report.history import History
@@ -16,6 +22,7 @@ from dreamer.dream.report.page import in_a_sentence, render
 from dreamer.dream.report.registry import METRICS
 from dreamer.dream.report.svg import number
 from tests.dream.agents import untrained
+from tests.dream.report.benches import make_cartpole
 
 VOID = {"meta", "br", "line", "circle", "polyline", "polygon"}
 
@@ -75,6 +82,47 @@ def test_both_files_hold_every_number(written: Path):
         assert one is None or number(one["mean"]) in page.words
     assert "prefers-color-scheme: dark" in text
     assert "http" not in text
+
+
+class Unforkable(gymnasium.Wrapper):
+    """CartPole that holds what cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.lock = threading.Lock()
+
+
+def test_of_an_environment_without_forks_the_report_says_what_needs_none(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(realtime, "LATE", 100)
+    arguments = [str(run), "--env", f"{__name__}:Unforkable", "--only", "causal,realtime,useful", "--starts", "8"]
+    assert report.main([*arguments, "--out", str(tmp_path)]) == 0
+    said, told = capsys.readouterr()
+    assert told.count("no latency in the browser: ") == 1  # the player forks, and there may be no Chromium
+    found = json.loads((tmp_path / "report.json").read_text())["properties"]
+    for name in ("causal", "useful"):
+        assert found[name]["quantities"] == {}
+        assert found[name]["needs"] == NEEDS_FORKS
+        assert f"{name}: {NEEDS_FORKS}" in said
+    quantities = found["realtime"]["quantities"]
+    assert quantities["latency"]["values"].keys() == {MODEL, TRUTH}
+    assert quantities["browser_latency"]["note"].startswith("Not measured: ")
+    assert quantities["browser_latency"]["values"] == {MODEL: [None] * 3}
+    assert NEEDS_FORKS in Page((tmp_path / "report.html").read_text()).words
+
+
+def test_without_a_browser_one_line_says_what_to_install(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.delenv("CHROMIUM", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotPlayedError, match="apt-get install chromium"):
+        report.in_browser(load(run), make_cartpole, seed=0, say=print)
+    assert capsys.readouterr().out.startswith("no latency in the browser: no Chromium is installed here")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NotPlayedError, match=r"pip install 'dreamer-jax\[play\]'"):
+        report.in_browser(load(run), make_cartpole, seed=0, say=print)
 
 
 def test_the_same_seed_gives_the_same_numbers(run: Path, written: Path, tmp_path: Path):

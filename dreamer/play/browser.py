@@ -26,7 +26,7 @@ FLAGS = (
     "--mute-audio",
 )
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-START_SECONDS, ANSWER_SECONDS = 30.0, 30.0
+START_SECONDS, ANSWER_SECONDS, END_SECONDS = 30.0, 30.0, 5.0
 KEYS = {
     "Space": (" ", 32),
     "ArrowLeft": ("ArrowLeft", 37),
@@ -50,6 +50,18 @@ class BrowserError(RuntimeError):
     """There is no browser, or it does not do as told."""
 
 
+def find_program() -> str:
+    """The Chromium that is used.
+
+    Raises:
+        BrowserError: there is none.
+    """
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        raise BrowserError("no Chromium is installed here: apt-get install chromium, or name one in CHROMIUM")
+    return program
+
+
 class Browser:
     """One page in a Chromium of its own: `async with Browser() as browser: await browser.open(address)`."""
 
@@ -57,16 +69,28 @@ class Browser:
         self._size, self._dark = (width, height), dark
         self._profile = tempfile.mkdtemp(prefix="dreamer-chromium-")
         self._count = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._client: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Browser:
-        program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-        if program is None:
-            raise BrowserError("no Chromium is installed here: apt-get install chromium, or name one in CHROMIUM")
+        try:
+            return await self._start(find_program())
+        except BaseException:
+            await self._end()
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end()
+
+    async def _start(self, program: str) -> Browser:
         window = f"--window-size={self._size[0]},{self._size[1]}"
         self._process = await asyncio.create_subprocess_exec(
             *(program, *FLAGS, window, f"--user-data-dir={self._profile}", "about:blank"),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is meant for us; the browser is closed below
         )
         self._client = aiohttp.ClientSession()
         port = await self._port()
@@ -78,12 +102,17 @@ class Browser:
         await self.resize(*self._size)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._client.close()
-        self._process.terminate()
-        await self._process.wait()
+    async def _end(self) -> None:
+        """Closes what was opened, also where it began to start only."""
+        if self._client is not None:
+            await self._client.close()
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), END_SECONDS)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
         shutil.rmtree(self._profile, ignore_errors=True)
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -93,12 +122,15 @@ class Browser:
             BrowserError: it refuses, or says nothing.
         """
         self._count += 1
-        await self._socket.send_json({"id": self._count, "method": method, "params": parameters})
-        async with asyncio.timeout(ANSWER_SECONDS):
-            while True:
-                message = await self._socket.receive_json()
-                if message.get("id") == self._count:
-                    break
+        try:
+            await self._socket.send_json({"id": self._count, "method": method, "params": parameters})
+            async with asyncio.timeout(ANSWER_SECONDS):
+                while True:
+                    message = await self._socket.receive_json()
+                    if message.get("id") == self._count:
+                        break
+        except (TypeError, ConnectionError, aiohttp.ClientError) as error:  # TypeError: a closing is no text
+            raise BrowserError(f"Chromium is gone in the middle of {method}") from error
         if "error" in message:
             raise BrowserError(f"{method}: {message['error']['message']}")
         return message["result"]
@@ -162,7 +194,7 @@ class Browser:
         loop = asyncio.get_running_loop()
         end = loop.time() + START_SECONDS
         while not (path.exists() and path.read_text().strip()):
-            if loop.time() > end or self._process.returncode is not None:
+            if loop.time() > end or self._process is None or self._process.returncode is not None:
                 raise BrowserError("Chromium does not start")
             await asyncio.sleep(0.05)
         return path.read_text().splitlines()[0]
