@@ -208,6 +208,9 @@ def _nearest(quantity: Quantity) -> Estimate | None:
     found = [one for name in NEGATIVE if (one := quantity.at(name)) is not None]
     if not found:
         return None
+    ideal = quantity.ideal
+    if ideal is not None:
+        return min(found, key=lambda one: abs(one.mean - ideal))
     return (max if quantity.higher_is_better else min)(found, key=_by_mean)
 
 

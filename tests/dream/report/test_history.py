@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dreamer.dream.report.card import write
-from dreamer.dream.report.estimate import MODEL, TRUTH, Estimate, Quantity
+from dreamer.dream.report.estimate import BLIND, FROZEN, MODEL, TRUTH, Estimate, Quantity
 from dreamer.dream.report.history import HOW, History, read_history
 from dreamer.dream.report.registry import METRICS
 
@@ -73,3 +73,12 @@ def test_a_run_from_a_dataset_counts_updates(tmp_path: Path):
         "updates",
         (10,),
     )
+
+
+def test_the_best_control_of_a_gap_is_the_one_nearest_to_its_ideal(tmp_path: Path):
+    def exactly(mean: float) -> list[Estimate | None]:
+        return [Estimate(mean, mean, mean, 8)]
+
+    gap = Quantity("gap", "Gap", "share", {MODEL: exactly(0.1), BLIND: exactly(0.5), FROZEN: exactly(-7.0)}, ideal=0.0)
+    _, page = write(tmp_path, ABOUT, [(METRICS[0], [gap])], History({}))
+    assert "<td class='number'>0.5</td>" in page.read_text()
