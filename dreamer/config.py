@@ -80,6 +80,7 @@ class WorldConfig:
     continuation: HeadConfig = field(default_factory=HeadConfig)
     scales: WorldLossScales = field(default_factory=WorldLossScales)
     free_nats: float = 1.0  # each KL is limited from below, after the sum over latents
+    replay_latents: bool = True  # replayed sequences start from the latents stored with them; False: from zeros
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,9 @@ class LogConfig:
 
     every_seconds: float = 10.0  # scalars to JSONL and TensorBoard
     video_every: int = 2_000  # updates between open-loop videos; 0: never
+    report_every: int = 0  # updates between reports on the world model, as dreamer.report makes them; 0: never
+    report_only: str = "causal,interactive,useful"  # properties that such a report measures
+    report_starts: int = 8  # start states of such a report; more: narrower intervals, and it takes longer
     quiet: bool = False
     wandb: bool = False  # the same for Weights & Biases (extra wandb); WANDB_MODE and WANDB_PROJECT hold
 

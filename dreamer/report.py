@@ -71,8 +71,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     from dreamer.agent import load
     from dreamer.dream.report.card import chosen, report, write
+    from dreamer.dream.report.history import read_history
     from dreamer.dream.report.page import in_a_sentence
     from dreamer.evaluation import check_spaces, make_environment
+    from dreamer.training.run_folder import history_of
 
     only = arguments.only.split(",") if arguments.only else []
     chosen(only)  # a misspelt name is told before anything is measured
@@ -103,7 +105,8 @@ def run(arguments: argparse.Namespace) -> None:
             on_progress=show,
             play=lambda: in_browser(agent, make, seed=arguments.seed, say=partial(console.print, soft_wrap=True)),
         )
-    paths = write(arguments.out or arguments.run / "report", document, measured)
+    history = read_history(history_of(arguments.run))
+    paths = write(arguments.out or arguments.run / "report", document, measured, history)
     print(in_a_sentence(measured))
     for metric, quantities in measured:
         if not quantities:

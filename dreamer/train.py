@@ -10,6 +10,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dreamer.changes import ADJUSTABLE, ConfigChangedError, config_changes, interface_changes, keep
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from dreamer.remote.cluster import Cluster
     from dreamer.training.hosts import Hosts
     from dreamer.training.run_folder import RunFolder
+    from dreamer.training.scheduled_report import Measure
     from dreamer.training.state import Definition
     from dreamer.training.trainer import Trainer
     from envs.environment import Described
@@ -182,6 +184,7 @@ def compose(
     if problems:
         raise ConfigError(problems)
     definition = Definition(config, environment.observation_spec, environment.action_spec)
+    measure = scheduled_measure(definition, environment, env=env, path=folder.path) if hosts.is_first else None
     counts = definition.parameter_counts()
     counts.pop("total")
     plan = startup_plan(
@@ -211,8 +214,37 @@ def compose(
         schedule=schedule,
         memory_is_short=memory_is_short,
         hosts=hosts,
+        measure=measure,
     )
     return trainer, environment
+
+
+def scheduled_measure(
+    definition: Definition, environment: Described, *, env: str | Callable[[], Any], path: Path
+) -> Measure | None:
+    """What reports on the world model while it is trained; None where nobody asked for it.
+
+    Raises:
+        ConfigError: `--log.report-only` or `--log.report-starts` asks for what there is not.
+    """
+    config = definition.config
+    if not config.log.report_every:
+        return None
+    from dreamer.dream.report.during_training import DuringTraining
+    from dreamer.dream.simulation import SimulationError
+    from envs.space_json import Interface
+
+    try:
+        return DuringTraining(
+            definition,
+            interface=Interface.of(environment, settings=config.environment),
+            env=env,
+            path=path,
+            only=config.log.report_only.split(","),
+            num_starts=config.log.report_starts,
+        )
+    except SimulationError as error:
+        raise ConfigError([f"--log.report-only and --log.report-starts: {error}"]) from error
 
 
 def join_cluster(config: Config, *, parts: contextlib.ExitStack) -> Cluster | None:

@@ -31,6 +31,7 @@ _AT_LEAST_ZERO = (
     "ray.collectors",
     "log.every_seconds",
     "log.video_every",
+    "log.report_every",
     "checkpoint.every_seconds",
 )
 _BELOW_ONE = ("world.rssm.unimix", "behavior.actor.unimix", "optimizer.beta1", "optimizer.beta2")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from typing_extensions import override
 from envs.arrays import load_random_state, random_state_array
 from envs.codec import ActionCodec
 from envs.environment import EnvironmentFault, EnvSettings, Simulator, State, Transition
+from envs.perturb import FACTORS, scale
 from envs.rendering import choose_backend
 from envs.spaces import ImageSpec, VectorSpec
 
@@ -121,6 +123,8 @@ class DMCSimulator(Simulator):
             self.reset()  # some tasks note constants of the body in their first reset
         self._restore_model(state)
         model, data = self._physics.model.ptr, self._physics.data.ptr
+        if FACTORS in state:
+            scale(model, state[FACTORS])  # from here on part of the changed arrays
         self._mujoco.mj_setState(model, data, np.array(state["physics"]), self._mujoco.mjtState.mjSTATE_INTEGRATION)
         self._mujoco.mj_step1(model, data)  # as dm_control does after each step: positions and velocities of all bodies
         data.sensordata[:] = state["sensors"]  # forces among them belong to the step before
@@ -129,14 +133,14 @@ class DMCSimulator(Simulator):
         self._env._reset_next_step = False
 
     def _changed_model_arrays(self) -> dict[str, np.ndarray]:
-        """What the task has changed in the model: targets, sizes, terrain, stiffness."""
+        """What the task, or `envs.perturb`, has changed in the model: targets, sizes, terrain, stiffness, gravity."""
         current = _model_arrays(self._physics)
         return {key: value for key, value in current.items() if not np.array_equal(value, self._pristine_model[key])}
 
     def _restore_model(self, state: State) -> None:
         model = self._physics.model.ptr
         for key, pristine in self._pristine_model.items():
-            getattr(model, key)[...] = state.get(f"model/{key}", pristine)
+            attrgetter(key)(model)[...] = state.get(f"model/{key}", pristine)
         if self._is_vision and model.nhfield:
             for index in range(model.nhfield):  # the terrain lies in the renderer's memory, too
                 with self._physics.contexts.gl.make_current() as context:
@@ -199,8 +203,8 @@ def _bounds(spec: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _model_arrays(physics: Any) -> dict[str, np.ndarray]:
-    """Copies of the model's arrays, without what only meshes, textures and names are made of."""
+    """Copies of the model's arrays, gravity among them, without what only meshes, textures and names are made of."""
     model = physics.model.ptr
     names = [name for name in dir(model) if not name.startswith(("_", *CONSTANT_ARRAYS))]
-    arrays = {name: getattr(model, name) for name in names}
+    arrays = {name: attrgetter(name)(model) for name in (*names, "opt.gravity")}
     return {name: array.copy() for name, array in arrays.items() if isinstance(array, np.ndarray)}

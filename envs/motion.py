@@ -132,3 +132,8 @@ def places(frame: np.ndarray, *, balls: int) -> np.ndarray:
         if total >= FAINT:
             found[index] = (bright.sum(axis=0) @ centre) / total, (bright.sum(axis=1) @ centre) / total
     return found
+
+
+def masses(frame: np.ndarray, *, balls: int) -> np.ndarray:
+    """How heavy each ball in a frame is, `[balls]`: its area, which is as the square of its radius."""
+    return frame[..., :balls].sum(axis=(0, 1), dtype=np.float64) / (255 * np.pi)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dreamer.nets.deferred import deferrable
 from dreamer.nets.init import Rngs, init_kernel
 
 EPSILON = 1e-4  # inside the root of RMSNorm
@@ -25,9 +26,13 @@ def along_last(vector: Array, like: Array) -> Array:
     return vector.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
 
 
-@jax.custom_vjp
 def product(x: Float[Array, "*N I"], kernel: Float[Array, "I O"]) -> Float[Array, "*N O"]:
     """`x @ kernel`, whose gradient for the kernel is the product that runs fastest on a CPU."""
+    return deferrable(_product, _kernel_gradient, x, kernel)
+
+
+@jax.custom_vjp
+def _product(x: Float[Array, "*N I"], kernel: Float[Array, "I O"]) -> Float[Array, "*N O"]:
     return x @ kernel
 
 
@@ -37,12 +42,12 @@ def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array
 
 def _product_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
+    return gradient @ kernel.T, _kernel_gradient(x, gradient)
+
+
+def _kernel_gradient(x: Float[Array, "*N I"], gradient: Float[Array, "*N O"]) -> Float[Array, "I O"]:
     rows = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-    return gradient @ kernel.T, jax.lax.platform_dependent(*rows, cpu=_kernel_gradient_cpu, default=_kernel_gradient)
-
-
-def _kernel_gradient(x: Float[Array, "N I"], gradient: Float[Array, "N O"]) -> Float[Array, "I O"]:
-    return x.T @ gradient
+    return jax.lax.platform_dependent(*rows, cpu=_kernel_gradient_cpu, default=lambda x, gradient: x.T @ gradient)
 
 
 def _kernel_gradient_cpu(x: Float[Array, "N I"], gradient: Float[Array, "N O"]) -> Float[Array, "I O"]:
@@ -52,7 +57,7 @@ def _kernel_gradient_cpu(x: Float[Array, "N I"], gradient: Float[Array, "N O"]) 
     return jax.lax.optimization_barrier(jax.lax.optimization_barrier(gradient.T) @ x).T
 
 
-product.defvjp(_product_forward, _product_backward)
+_product.defvjp(_product_forward, _product_backward)
 
 
 class Linear(nnx.Module):
@@ -103,7 +108,7 @@ class BlockLinear(nnx.Module):
         kernel = self.kernel[...].astype(parts.dtype)
         own = parts.shape[-1]
         dense = kernel[:, own:].swapaxes(0, 1).reshape(shared.shape[-1], -1)
-        y = join_blocks(_block_product(parts, kernel[:, :own])) + shared @ dense
+        y = join_blocks(_block_product(parts, kernel[:, :own])) + product(shared, dense)
         return y + along_last(self.bias[...], y)
 
 
@@ -118,7 +123,17 @@ def join_blocks(parts: Float[Array, "G *N D_G"]) -> Float[Array, "*N D"]:
 
 
 def _block_product(parts: Float[Array, "G *N I_G"], kernel: Float[Array, "G I_G O_G"]) -> Float[Array, "G *N O_G"]:
+    return deferrable(_multiply_blocks, _blocks_gradient, parts, kernel)
+
+
+def _multiply_blocks(parts: Float[Array, "G *N I_G"], kernel: Float[Array, "G I_G O_G"]) -> Float[Array, "G *N O_G"]:
     return jnp.einsum("g...i,gio->g...o", parts, kernel)
+
+
+def _blocks_gradient(
+    parts: Float[Array, "T G N I_G"], gradient: Float[Array, "T G N O_G"]
+) -> Float[Array, "G I_G O_G"]:
+    return jnp.einsum("tgni,tgno->gio", parts, gradient)
 
 
 class RMSNorm(nnx.Module):

@@ -34,6 +34,7 @@ class RunFolder:
         replay/          chunks of experience; those of further hosts in host-1/ and so on
         metrics.jsonl    see `metrics`; beside it episodes.csv and TensorBoard's event files
         videos/
+        report/          history.jsonl, see `scheduled_report`; what `dreamer.report` has written
 
     Attributes:
         path: the folder.
@@ -86,6 +87,11 @@ class RunFolder:
     def videos(self) -> Path:
         """The folder of videos."""
         return self.path / "videos"
+
+    @property
+    def history(self) -> Path:
+        """The file of the scheduled reports."""
+        return history_of(self.path)
 
     @property
     def refused_batch(self) -> Path:
@@ -172,6 +178,11 @@ class SharedRunFolder(RunFolder):
 
     def close(self) -> None:
         """Nothing is locked."""
+
+
+def history_of(run: Path) -> Path:
+    """The file of the scheduled reports in the folder of a run."""
+    return run / "report" / "history.jsonl"
 
 
 def read_run_id(path: str | Path) -> str:

@@ -30,6 +30,7 @@ from dreamer.training.open_loop_videos import OpenLoopVideos
 from dreamer.training.progress import Progress
 from dreamer.training.run_folder import RunFolder
 from dreamer.training.saving import Saving
+from dreamer.training.scheduled_report import Measure, ScheduledReports
 from dreamer.training.snapshots import Parts, Snapshots
 from dreamer.training.stall import StallReport
 from dreamer.training.state import Definition
@@ -66,6 +67,7 @@ class Trainer:
         schedule: Schedule,
         memory_is_short: Callable[[], bool],
         hosts: Hosts,
+        measure: Measure | None = None,
     ) -> None:
         self._config, self._collector, self._definition = config, collector, definition
         self._folder, self._schedule, self._hosts = folder, schedule, hosts
@@ -110,6 +112,7 @@ class Trainer:
             hosts=hosts,
         )
         self._videos = OpenLoopVideos(definition, folder=folder.videos, every=config.log.video_every)
+        self._reports = ScheduledReports(measure, history=folder.history, every=config.log.report_every)
         self._log: MetricsLogger | None = None
         self._saving = Saving(config.checkpoint)
         self._told_skipped, self._told_short = 0, False
@@ -137,6 +140,9 @@ class Trainer:
             return
         resumed_at = self.counters if self.counters.position else None
         self._log = self._open_log(resumed_at)
+        if self._hosts.is_first:
+            with self._log.tolerate("old rows"):
+                self._reports.start_at(resumed_at)
         stop_here, stop = stop, stop if self._hosts.alone else lambda: self._round.stop
         stall = StallReport()
         logged = time.monotonic()
@@ -149,6 +155,7 @@ class Trainer:
                 stall.alive()
                 self._act(progress, stop=stop_here)
                 self._learn(progress, stop=stop)
+                self._measure(progress, stop=stop_here, alive=stall.alive)
                 now = time.monotonic()
                 if now - logged >= self._config.log.every_seconds:
                     logged = now
@@ -173,6 +180,7 @@ class Trainer:
             raise explained(error, needed=self._train_step.device_bytes) from error
         finally:
             stall.close()
+            self._reports.close()
             self._log.close()
             self._stream.close()
             if self._log.failures:
@@ -268,6 +276,19 @@ class Trainer:
             assert self._log is not None
             params = self._placement.here(self._learner.state.params)
             self._videos.record(params, self._learner.batch, counters=self.counters, log=self._log)
+
+    def _measure(self, progress: Progress, *, stop: Callable[[], bool], alive: Callable[[], None]) -> None:
+        """Reports on the world model, if it is time."""
+        if not self._reports.due(self.counters.updates) or stop():
+            return
+
+        def look() -> bool:
+            alive()
+            return stop()
+
+        assert self._log is not None
+        params = self._placement.on_one_device(self._learner.state.params)
+        self._reports.make(params, counters=self.counters, log=self._log, progress=progress, look=look)
 
     def _update(self, progress: Progress) -> None:
         is_first = not self._learner.metrics

@@ -75,9 +75,8 @@ class WorldModel(nnx.Module):
             batch: replayed sequences.
             uniform: noise of the posterior samples; None takes their modes.
         """
-        latents, posterior = self.observe(
-            self.expand(batch.context), batch.observation, batch.previous_action, batch.is_first, uniform
-        )
+        carry = self.expand(batch.context) if self.config.replay_latents else self.initial(len(batch.reward))
+        latents, posterior = self.observe(carry, batch.observation, batch.previous_action, batch.is_first, uniform)
         prior = self.rssm.prior(latents.deter)
         features = self.features(latents)
         will_continue = (1.0 - batch.is_terminal.astype(jnp.float32)) * self.discount

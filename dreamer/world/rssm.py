@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
 from dreamer.config import RSSMConfig
+from dreamer.nets import deferred
 from dreamer.nets.distributions import OneHot
 from dreamer.nets.init import Rngs
 from dreamer.nets.layers import MLP, BlockLinear, Layer, Linear, RMSNorm, join_blocks, split_blocks
@@ -72,20 +73,20 @@ class RSSM(nnx.Module):
             uniform: sampling noise on [0, 1); None takes the mode.
         """
         keep = 1.0 - is_first.astype(tokens.dtype)[..., None]
-        of_deter, of_tokens = self.posterior_in.linear.halves(self.config.deter)
-        token_part = of_tokens(tokens)
+        token_part = self.posterior_in.linear.halves(self.config.deter)[1](tokens)
         action_part = self.embed_action(previous_action * keep)
 
-        def step(latent: Latent, inputs: tuple) -> tuple[Latent, tuple[Latent, OneHot]]:
+        def step(rssm: RSSM, latent: Latent, inputs: tuple) -> tuple[Latent, tuple[Latent, OneHot]]:
             token_part, action_part, keep, uniform = inputs
             latent = Latent(latent.deter * keep, latent.stoch * keep[..., None])
-            deter = self.next_deter(latent, action_part)
-            posterior = self._posterior(of_deter(deter) + token_part)
+            deter = rssm.next_deter(latent, action_part)
+            of_deter, _ = rssm.posterior_in.linear.halves(rssm.config.deter)
+            posterior = rssm._posterior(of_deter(deter) + token_part)
             latent = Latent(deter, posterior.sample_straight_through(uniform).astype(deter.dtype))
             return latent, (latent, posterior)
 
         inputs = jax.tree.map(_swap_batch_time, (token_part, action_part, keep, uniform))
-        _, outputs = jax.lax.scan(step, carry, inputs)
+        _, outputs = deferred.scan(step, self, carry, inputs)
         return jax.tree.map(_swap_batch_time, outputs)
 
     def imagine(

@@ -144,7 +144,8 @@ def show_scores(trials: list[Trial]) -> None:
     by_suite: dict[str, list[str]] = {}
     for trial in trials:
         if trial.is_finished:
-            by_suite.setdefault(suite_of(trial.task).name, []).append(str(trial.folder))
+            spec = f"{trial.variant}={trial.folder}" if trial.variant else str(trial.folder)
+            by_suite.setdefault(suite_of(trial.task).name, []).append(spec)
     for name, folders in by_suite.items():
         against = ["--against", "dreamerv3"] if name in suites_of("dreamerv3") else []
         table.main([*folders, "--suite", name, *against])

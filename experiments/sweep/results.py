@@ -38,15 +38,19 @@ def write_results(trial: Trial, folder: Path) -> Path:
     Returns:
         The table.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    table = folder / f"{trial.folder.parent.name}.csv"
-    with _alone(folder):
-        others = [row for row in _read(table) if row["seed"] != str(trial.seed)]
-        rows = sorted(others + episode_rows(trial), key=lambda row: (int(row["seed"]), int(row["agent_steps"])))
+    return put_rows(folder / trial.variant / f"{trial.folder.parent.name}.csv", episode_rows(trial))
+
+
+def put_rows(table: Path, rows: list[dict[str, str]]) -> Path:
+    """Writes rows into a table, in place of earlier ones of the same seeds."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    seeds = {row["seed"] for row in rows}
+    with _alone(table.parent):
+        others = [row for row in _read(table) if row["seed"] not in seeds]
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(sorted(others + rows, key=lambda row: (int(row["seed"]), int(row["agent_steps"]))))
         partial = table.with_suffix(".partial")
         partial.write_text(text.getvalue(), encoding="utf-8")
         os.replace(partial, table)

@@ -33,6 +33,7 @@ class Suite:
         tasks: environments, as `--env` takes them.
         preset: as `--preset` takes it; empty: none.
         overrides: further settings of a training, by their dotted names.
+        variants: by name, settings on top of those: every task is trained with each of them; none: once, as it is.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Suite:
     tasks: tuple[str, ...]
     preset: str = ""
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def load_suite(name: str) -> Suite:
@@ -95,13 +97,17 @@ def parse_seeds(text: object) -> tuple[int, ...]:
 
 
 def _checked(path: Path, values: dict[str, Any]) -> Suite:
-    tasks, overrides = values["tasks"], values.get("overrides") or {}
+    tasks, overrides, variants = values["tasks"], values.get("overrides") or {}, values.get("variants") or {}
     if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) and task for task in tasks):
         raise SuiteError(f"{path}: tasks must be a list of environments")
     if twice := sorted({task for task in tasks if tasks.count(task) > 1}):
         raise SuiteError(f"{path}: {', '.join(twice)} stands in tasks twice")
     if not isinstance(overrides, dict):
         raise SuiteError(f"{path}: overrides must be settings, one `name: value` a line")
+    if not isinstance(variants, dict) or not all(isinstance(changes or {}, dict) for changes in variants.values()):
+        raise SuiteError(f"{path}: variants must be names, and below each its settings, one `name: value` a line")
+    if odd := [str(name) for name in variants if not re.fullmatch(r"[\w.-]+", str(name))]:
+        raise SuiteError(f"{path}: variants become folders, so that {', '.join(odd)} must be of letters, digits, _ . -")
     if not isinstance(values["steps"], str | int) or not isinstance(values.get("preset", ""), str):
         raise SuiteError(f"{path}: steps and preset must be text, such as 400k_frames and debug")
     try:
@@ -109,7 +115,14 @@ def _checked(path: Path, values: dict[str, Any]) -> Suite:
     except (ProtocolError, ValueError) as error:
         raise SuiteError(f"{path}: {error}") from error
     return Suite(
-        path.stem, protocol, str(values["steps"]), seeds, tuple(tasks), values.get("preset", ""), _dotted(overrides)
+        name=path.stem,
+        protocol=protocol,
+        steps=str(values["steps"]),
+        seeds=seeds,
+        tasks=tuple(tasks),
+        preset=values.get("preset", ""),
+        overrides=_dotted(overrides),
+        variants={str(name): _dotted(changes or {}) for name, changes in variants.items()},
     )
 
 

@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +50,7 @@ class Trial:
         config: resolved.
         flags: of `python -m dreamer.train`, the folder included.
         folder: of the run; its log lies beside it.
+        variant: of the suite; empty where it has none.
     """
 
     task: str
@@ -57,9 +58,10 @@ class Trial:
     config: Config
     flags: tuple[str, ...]
     folder: Path
+    variant: str = ""
 
     def __str__(self) -> str:
-        return f"{self.task} seed {self.seed}"
+        return " ".join(filter(None, [self.task, self.variant, f"seed {self.seed}"]))
 
     def __hash__(self) -> int:
         return hash(self.folder)
@@ -139,7 +141,13 @@ def plan_trials(
     if unknown := [task for task in tasks if task not in suite.tasks]:
         raise SuiteError(f"suite {suite.name} has no task {', '.join(unknown)} (it has {', '.join(suite.tasks)})")
     chosen = [task for task in suite.tasks if not tasks or task in tasks]
-    return [_plan(suite, task, seed, out=out, flags=flags) for seed in seeds for task in chosen]
+    variants = suite.variants or {"": {}}
+    return [
+        _plan(replace(suite, overrides={**suite.overrides, **changes}), task, seed, variant, out=out, flags=flags)
+        for seed in seeds
+        for task in chosen
+        for variant, changes in variants.items()
+    ]
 
 
 def require_same(trials: Sequence[Trial]) -> None:
@@ -164,8 +172,8 @@ def command_line(trial: Trial) -> str:
     return shlex.join(["python", *trial.command[1:]])
 
 
-def _plan(suite: Suite, task: str, seed: int, *, out: Path, flags: Sequence[str]) -> Trial:
-    folder = out / re.sub(r"[^\w.-]+", "_", task) / f"seed{seed}"
+def _plan(suite: Suite, task: str, seed: int, variant: str, *, out: Path, flags: Sequence[str]) -> Trial:
+    folder = out / variant / re.sub(r"[^\w.-]+", "_", task) / f"seed{seed}"
     words = ["--env", task, "--seed", str(seed), "--logdir", str(folder), "--steps", suite.steps]
     words += ["--preset", suite.preset] if suite.preset else []
     for name, value in suite.overrides.items():
@@ -173,10 +181,10 @@ def _plan(suite: Suite, task: str, seed: int, *, out: Path, flags: Sequence[str]
         words += [f"--{name.replace('_', '-')}", *map(str, values)]
     words += flags
     try:
-        config = _resolve(words, source=f"suite {suite.name}, task {task}")
+        config = _resolve(words, source=", ".join(filter(None, [f"suite {suite.name}", variant, f"task {task}"])))
     except ConfigError as error:
         raise SuiteError("\n".join(error.problems)) from error
-    return Trial(task, seed, config, tuple(words), folder)
+    return Trial(task, seed, config, tuple(words), folder, variant)
 
 
 def _resolve(words: list[str], *, source: str) -> Config:

@@ -65,6 +65,18 @@ def test_causality_bitwise():
     assert not np.array_equal(one.terms["dynamics"][:, t + 1 :], two.terms["dynamics"][:, t + 1 :])
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_sequences_start_from_stored_latents_or_from_zeros(*, stored: bool):
+    definition = tiny_definition(OBSERVATION, ACTION, **{"world.replay_latents": stored})
+    world, batch = definition.bind(definition.init(0).params).world, random_batch(definition)
+    other = batch._replace(
+        context=random_batch(definition, seed=1).context, is_first=batch.is_first.at[:, 0].set(False)
+    )
+    batch = batch._replace(is_first=other.is_first)
+    one, two = (jax.jit(lambda b: world.loss(b, None).latents.deter[:, 0])(b) for b in (batch, other))
+    assert np.array_equal(one, two) is not stored
+
+
 def test_actor_and_critic_losses_leave_the_world_alone():
     """Of all behaviour losses only the replayed value sends a gradient into the world model."""
     definition = tiny_definition()

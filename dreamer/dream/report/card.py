@@ -15,8 +15,10 @@ import jax
 from dreamer.agent import Agent
 from dreamer.dream.report.bench import CONTEXT, NEEDS_FORKS, Bench, Play, make_bench
 from dreamer.dream.report.estimate import FEWEST
+from dreamer.dream.report.history import History
 from dreamer.dream.report.page import Measured, render
 from dreamer.dream.report.registry import METRICS, Metric
+from dreamer.dream.report.watched import Watched
 from dreamer.dream.simulation import NotForkedError, SimulationError
 from envs.environment import Environment
 
@@ -36,6 +38,7 @@ def report(
     seed: int = 0,
     on_progress: Progress,
     play: Play | None = None,
+    look: Callable[[], None] | None = None,
 ) -> tuple[dict[str, Any], Measured]:
     """Measures an agent's world model.
 
@@ -47,6 +50,7 @@ def report(
         seed: root of all randomness: the same numbers again on a CPU, times excepted.
         on_progress: told the property and what is being done for it.
         play: measures the player in a browser; None: that is left out.
+        look: called before every step of a model; what it raises ends the report.
 
     Returns:
         The document, as JSON holds it, and the quantities in it.
@@ -61,6 +65,8 @@ def report(
     bench = make_bench(
         agent, make, num_starts=num_starts, seed=seed, on_progress=lambda text: on_progress(now[0], text), play=play
     )
+    if look is not None:
+        bench.models = {name: Watched(simulation, look) for name, simulation in bench.models.items()}
     measured: Measured = []
     seconds: dict[str, float] = {}
     try:
@@ -116,10 +122,11 @@ def document(agent: Agent, bench: Bench, measured: Measured, seconds: dict[str, 
     }
 
 
-def write(folder: Path, document: dict[str, Any], measured: Measured) -> tuple[Path, Path]:
+def write(folder: Path, document: dict[str, Any], measured: Measured, history: History) -> tuple[Path, Path]:
     """Writes both files, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {"report.json": json.dumps(document, indent=1) + "\n", "report.html": render(document, measured)}
+    whole = {**document, "through_training": history.document()}
+    texts = {"report.json": json.dumps(whole, indent=1) + "\n", "report.html": render(document, measured, history)}
     for name, text in texts.items():
         partial = folder / f"{name}.partial"
         partial.write_text(text, encoding="utf-8")

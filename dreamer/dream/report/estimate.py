@@ -46,6 +46,7 @@ class Quantity(NamedTuple):
         values: estimates at each place, by contestant; None where too few units are left for one.
         headline: which of the places is told first.
         higher_is_better: the truth is at the upper end.
+        ideal: value of a perfect model, where more is as wrong as less.
         needs_controls: where the truth must lie clear of the negative controls; else there is nothing to separate.
         level: value that passes, if one is agreed on.
         note: what a reader has to know.
@@ -59,6 +60,7 @@ class Quantity(NamedTuple):
     x: tuple[float, ...] = (0,)
     headline: int = 0
     higher_is_better: bool = True
+    ideal: float | None = None
     needs_controls: bool = True
     level: float | None = None
     note: str = ""
@@ -96,7 +98,7 @@ class Quantity(NamedTuple):
         }
         return {
             **{name: getattr(self, name) for name in ("title", "unit", "axis", "x", "headline", "level", "note")},
-            "higher_is_better": self.higher_is_better,
+            **{name: getattr(self, name) for name in ("higher_is_better", "ideal")},
             "verdict": self.verdict(),
             "values": values,
         }

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from dreamer.dream.report.estimate import MODEL, NEGATIVE, POSITIVE, Estimate, Quantity
+from dreamer.dream.report.history import HOW, LEADING, History
 from dreamer.dream.report.registry import Metric
 from dreamer.dream.report.svg import in_words, number, plot, style_of
 
@@ -51,7 +52,7 @@ svg text.name { fill: var(--ink); } .grid { stroke: var(--line); } polyline { fi
 """
 
 
-def render(document: dict[str, Any], measured: Measured) -> str:
+def render(document: dict[str, Any], measured: Measured, history: History) -> str:
     """The page of a report."""
     title = f"Is it a world model? {document['env']}"
     head = (
@@ -69,6 +70,7 @@ def render(document: dict[str, Any], measured: Measured) -> str:
         _summary(measured),
         _legend(measured),
         *(_section(metric, quantities) for metric, quantities in measured),
+        _through_training(history),
         f"<h2>How to read this</h2>{_explanation()}",
     ]
     return head + "".join(body) + "</body></html>\n"
@@ -111,11 +113,31 @@ def _section(metric: Metric, quantities: list[Quantity]) -> str:
     )
 
 
+def _through_training(history: History) -> str:
+    """The curves of the scheduled reports, of which those that tell a policy that fools its model come first."""
+    if not history.curves:
+        return f"<h2>through training</h2><p class='soft'>{escape(HOW)}</p>"
+    leading = "".join(_curve(one) for name, one in history.curves.items() if name in LEADING)
+    others = "".join(_curve(one) for name, one in history.curves.items() if name not in LEADING)
+    body = f"<div class='grid-of-plots'>{leading}</div>" if leading else ""
+    if others:
+        body += f"<details><summary>All other quantities</summary><div class='grid-of-plots'>{others}</div></details>"
+    return f"<h2>through training</h2><p class='soft'>What the run measured of itself on its way.</p>{body}"
+
+
+def _curve(quantity: Quantity) -> str:
+    return (
+        f"<figure><h3>{escape(quantity.title)}</h3>"
+        f"<p class='note'>{escape(quantity.unit)}, {_direction(quantity)}</p>"
+        f"{plot(quantity)}<p class='note'>{escape(quantity.note)}</p>{_numbers(quantity)}</figure>"
+    )
+
+
 def _figure(quantity: Quantity) -> str:
     return (
         f"<figure><h3>{escape(quantity.title)} {_chip(quantity.verdict())}</h3>"
-        f"<p class='note'>{escape(quantity.unit)}, {'more' if quantity.higher_is_better else 'less'} is better"
-        f"{_level(quantity)}</p>{plot(quantity)}<p class='note'>{escape(quantity.note)}</p>"
+        f"<p class='note'>{escape(quantity.unit)}, {_direction(quantity)}{_level(quantity)}</p>"
+        f"{plot(quantity)}<p class='note'>{escape(quantity.note)}</p>"
         f"{_numbers(quantity)}</figure>"
     )
 
@@ -161,6 +183,12 @@ def _chip(verdict: str) -> str:
     return f"<span class='chip {verdict.split()[0]}'>{verdict}</span>"
 
 
+def _direction(quantity: Quantity) -> str:
+    if quantity.ideal is not None:
+        return f"{number(quantity.ideal)} is best"
+    return f"{'more' if quantity.higher_is_better else 'less'} is better"
+
+
 def _level(quantity: Quantity) -> str:
     if quantity.level is None:
         return ""
@@ -180,6 +208,9 @@ def _nearest(quantity: Quantity) -> Estimate | None:
     found = [one for name in NEGATIVE if (one := quantity.at(name)) is not None]
     if not found:
         return None
+    ideal = quantity.ideal
+    if ideal is not None:
+        return min(found, key=lambda one: abs(one.mean - ideal))
     return (max if quantity.higher_is_better else min)(found, key=_by_mean)
 
 

@@ -42,8 +42,9 @@ METRICS = (
         "physical",
         "Does it know the laws of motion?",
         physical.measure,
-        needs="It needs a world whose laws are known: train on --env dreamer/Uniform-v0, dreamer/Parabola-v0 or "
-        "dreamer/Collision-v0.",
+        needs="It needs a world whose laws are known, --env dreamer/Uniform-v0, dreamer/Parabola-v0 or "
+        "dreamer/Collision-v0, or can be changed: a task of DeepMind Control from vectors, as dmc_cartpole_swingup. Of "
+        "dmc_vision_ tasks it is not measured, since the state is not observed.",
     ),
     Metric("useful", "Can policies be compared in it?", useful.measure),
     Metric("execution", "Do its plans work in reality?", execution.measure),

@@ -140,7 +140,8 @@ def _range(quantity: Quantity) -> tuple[float, float]:
     if high == low:
         high = low + 1.0
     margin = 0.04 * (high - low)
-    return low - (margin if low < 0 else 0.0), high + margin
+    above = 3 * margin if outside else margin  # room for the line that names them
+    return low - (margin if low < 0 else 0.0), high + above
 
 
 def _outside(quantity: Quantity) -> list[str]:

@@ -1,4 +1,7 @@
-"""Useful: does it rank policies as the world does, and for how many steps are its returns right (G3, G7)?"""
+"""Useful: does it rank policies as the world does, and for how many steps are its returns right (G3, G7)?
+
+And does the policy that was trained in it fool it? The optimism gap says by how much it is thought better than it is.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ import numpy as np
 from jaxtyping import Float
 
 from dreamer.dream.report.bench import Bench
-from dreamer.dream.report.estimate import TRUTH, Quantity, bootstrap, curve, spearman
+from dreamer.dream.report.estimate import TRUTH, Estimate, Quantity, bootstrap, curve, spearman
 from dreamer.dream.report.futures import KEPT, STEPS, expected_return, follow
 
 LEVELS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # shares of random actions: the policies that are ranked
+AGENT, RANDOM = LEVELS.index(0.0), LEVELS.index(1.0)
 TOLERANCE = 0.05  # of the range of the reward per step, below which a return is usable
 
 
 def measure(bench: Bench) -> list[Quantity]:
-    """Ranking of policies, and the usable horizon."""
+    """Ranking of policies, optimism gap, and the usable horizon."""
     returns = policy_returns(bench)
     ranking, regret = {}, {}
     for name, imagined in returns.items():
@@ -44,6 +48,7 @@ def measure(bench: Bench) -> list[Quantity]:
             note="Real return lost by choosing the policy that the model likes best (regret@1). Where it likes several "
             "equally, the mean over these.",
         ),
+        optimism(returns, seed=bench.seed),
         Quantity(
             "return_error",
             "Error of the return per step",
@@ -63,6 +68,37 @@ def measure(bench: Bench) -> list[Quantity]:
             f"of rewards; at most the {STEPS} steps that were looked at.",
         ),
     ]
+
+
+def optimism(returns: dict[str, Float[np.ndarray, "N K"]], *, seed: int) -> Quantity:
+    """The optimism gap G = (J^(pi*) - J(pi*)) / (J(pi_best) - J(pi_rand)) of policies as `policy_returns` gives them.
+
+    J^ is the return in the contestant, J that in the real environment; pi* is the agent as it is.
+    """
+    real = returns[TRUTH]
+    means = real.mean(axis=0)
+    best, scale = int(means.argmax()), float(means.max() - means[RANDOM])
+    values: dict[str, list[Estimate | None]] = {
+        name: [bootstrap((imagined[:, AGENT] - real[:, AGENT]) / scale, seed=seed) if scale > 0 else None]
+        for name, imagined in returns.items()
+    }
+    note = f"Return of this agent as imagined minus as it is, over {STEPS} steps, in units of what its best version is "
+    note += (
+        f"better than random actions: {scale:.3g}. 0: the model is right about it; above: it has learned to fool it."
+    )
+    difference = bootstrap(real[:, best] - real[:, RANDOM], seed=seed)
+    if difference is None or difference.low <= 0:
+        note += " Here none is surely better than random actions, so that the unit, and with it the gap, is uncertain."
+    return Quantity(
+        "optimism_gap",
+        "Optimism gap of the trained policy",
+        "share of best - random",
+        values,
+        higher_is_better=False,
+        ideal=0.0,
+        needs_controls=False,
+        note=note,
+    )
 
 
 def policy_returns(bench: Bench) -> dict[str, Float[np.ndarray, "N K"]]:

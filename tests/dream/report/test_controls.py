@@ -95,6 +95,8 @@ def test_useful(bench: Bench):
     assert means(found["return_error"], FROZEN)[0] == 1  # says 0 where the reward is 1
     assert means(found["usable_horizon"], MODEL) == [50]
     assert means(found["usable_horizon"], FROZEN) == [0]
+    assert means(found["optimism_gap"], MODEL) == means(found["optimism_gap"], TRUTH) == [0]
+    assert means(found["optimism_gap"], FROZEN)[0] < 0  # promises nothing of a task that rewards every step
 
 
 def test_execution(bench: Bench):

@@ -17,6 +17,7 @@ from dreamer.dream.report import realtime
 from dreamer.dream.report.bench import NEEDS_FORKS, NotPlayedError
 from dreamer.dream.report.card import chosen
 from dreamer.dream.report.estimate import BLIND, FROZEN, MODEL, SHUFFLED, TRUTH, Estimate, Quantity
+from dreamer.dream.report.history import History
 from dreamer.dream.report.page import in_a_sentence, render
 from dreamer.dream.report.registry import METRICS
 from dreamer.dream.report.svg import number
@@ -179,7 +180,7 @@ def test_the_sentence_names_the_weakest_first():
     said = in_a_sentence(measured)
     assert said.index("Below the level asked for: <bad>") < said.index("Passed: <good>")
     about = {"env": "<b>", "run": "x", "agent_steps": 1, "num_starts": 9, "seed": 0, "device": "cpu", "protocol": "1"}
-    assert "<bad>" in Page(render(about, measured)).words  # escaped in the page
+    assert "<bad>" in Page(render(about, measured, History({}))).words  # escaped in the page
 
 
 def test_every_property_can_be_asked_for():

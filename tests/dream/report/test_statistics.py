@@ -25,7 +25,7 @@ from dreamer.dream.report.interactive import time_above
 from dreamer.dream.report.lemma import return_bound, total_variation, value, value_bound
 from dreamer.dream.report.twosample import told_apart
 from dreamer.dream.report.twosample import total_variation as total_variation_of
-from dreamer.dream.report.useful import regret_at_1, usable_horizon
+from dreamer.dream.report.useful import LEVELS, optimism, regret_at_1, usable_horizon
 from envs.spaces import DiscreteSpec, ImageSpec, VectorSpec
 
 
@@ -208,3 +208,23 @@ def test_a_thousand_random_processes_stay_within_the_bound():
         assert gap <= bound + 1e-9
         closest = max(closest, gap / bound)
     assert closest > 0.5  # so that the test would notice a bound that is half as large
+
+
+def test_the_optimism_gap_by_hand():
+    """The agent is thought to reach 14 and reaches 9; the best of its versions 10, random actions 5."""
+    real = np.tile(np.linspace(9, 5, len(LEVELS)), (8, 1))
+    real[:, 1] = 10
+    fooled = np.full_like(real, 14)
+    found = optimism({MODEL: fooled, TRUTH: real}, seed=0)
+    assert found.at(MODEL) == Estimate(1.0, 1.0, 1.0, 8)
+    assert found.at(TRUTH) == Estimate(0.0, 0.0, 0.0, 8)
+    assert "better than random actions: 5." in found.note
+    assert "uncertain" not in found.note
+
+
+def test_the_optimism_gap_has_no_unit_where_random_actions_are_best():
+    real = np.tile(np.linspace(5, 9, len(LEVELS)), (8, 1))
+    found = optimism({MODEL: real + 1, TRUTH: real}, seed=0)
+    assert found.at(MODEL) is None
+    real = np.random.default_rng(0).normal(size=(8, len(LEVELS)))  # policies that hardly differ
+    assert "uncertain" in optimism({MODEL: real + 1, TRUTH: real}, seed=0).note
