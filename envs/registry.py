@@ -78,9 +78,10 @@ def suite_of(name: str | Factory) -> str:
 
 def register_gymnasium() -> None:
     """Register `dreamer/Dummy-v0`, the probe environments and those of the report with gymnasium."""
-    from envs import dummy, motion, needle, pixels, probe
+    from envs import dummy, memory_maze, motion, needle, pixels, probe
 
     entry_points: dict[str, Any] = {**dummy.IDS, **motion.IDS, **needle.IDS, **pixels.IDS, **probe.IDS}
+    entry_points |= memory_maze.IDS
     for env_id, entry_point in entry_points.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(env_id, entry_point=entry_point)

@@ -104,7 +104,7 @@ def lemma(bench: Bench) -> list[Quantity]:
         for most, error in zip(bounds[MODEL], observed[MODEL], strict=True)
     ]
     ahead = {"axis": "steps ahead", "x": HORIZONS, "headline": HORIZONS.index(15), "needs_controls": False}
-    at_least = "LOWER bound: by the two-sample test on the left, which finds at least so much. "
+    at_least = "LOWER bound: from the one-step distance, of which the classifier finds a part only. "
     return [
         Quantity(
             "one_step_distance",
