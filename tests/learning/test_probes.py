@@ -63,12 +63,12 @@ def test_action_depends_on_observation(tmp_path: Path):
 def test_memory(tmp_path: Path):
     """A cue of the first step decides five steps later; without memory 0.5 is the best, with whatever seed.
 
-    When the cue begins to count is luck, which roundings decide: after some 750 episodes with seeds 1 and 2, not within
-    1,285 with seed 0. One of three has to find it.
+    When the cue begins to count is luck, which roundings decide: with those of November 22 after some 600 episodes with
+    seeds 0 and 1, and not within 850 with seed 2. One of three has to find it.
     """
     flags = ("--replay.batch-size", "16", "--train-ratio", "128")
     scores = []
-    for seed in (2, 1, 0):
+    for seed in (0, 1, 2):
         train("dreamer/ProbeMemory-v0", tmp_path / str(seed), steps=6000, flags=(*flags, "--seed", str(seed)))
         scores.append(last_scores(tmp_path / str(seed), 100).mean())
         if scores[-1] >= 0.9:
