@@ -31,7 +31,7 @@ class Product(NamedTuple):
     Attributes:
         kernel: as it is multiplied: cut and cast.
         shape: of the result, an array without content.
-        kernel_gradient: `(x, dy)` to the gradient for the kernel; takes any leading axes of rows.
+        kernel_gradient: `(x, dy)` of all steps, time in front, to the gradient for the kernel.
     """
 
     kernel: Array

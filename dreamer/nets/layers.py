@@ -6,8 +6,6 @@ decided once, where observations and latents enter the model. `*N` stands for an
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -17,8 +15,6 @@ from dreamer.nets.deferred import deferrable
 from dreamer.nets.init import Rngs, init_kernel
 
 EPSILON = 1e-4  # inside the root of RMSNorm
-
-Affine = Callable[[Array], Array]
 
 
 def along_last(vector: Array, like: Array) -> Array:
@@ -72,18 +68,14 @@ class Linear(nnx.Module):
         y = product(x, self.kernel[...].astype(x.dtype))
         return y + along_last(self.bias[...], y)
 
-    def halves(self, at: int) -> tuple[Affine, Affine]:
-        """Two maps with `linear(concat[a, b]) = first(a) + second(b)`, `a` being `[*N, at]`; the second adds the bias.
+    def head(self, x: Float[Array, "*N H"]) -> Float[Array, "*N O"]:
+        """The part of the product that the first rows of the kernel make, without bias."""
+        return product(x, self.kernel[: x.shape[-1]].astype(x.dtype))
 
-        One of them can leave a loop. Made before the loop they are cut once, and not their gradients in every step.
-        """
-        first, second = self.kernel[:at], self.kernel[at:]
-
-        def with_bias(x: Float[Array, "*N R"]) -> Float[Array, "*N O"]:
-            y = product(x, second.astype(x.dtype))
-            return y + along_last(self.bias[...], y)
-
-        return lambda x: product(x, first.astype(x.dtype)), with_bias
+    def tail(self, x: Float[Array, "*N R"]) -> Float[Array, "*N O"]:
+        """The rest: `linear(concat[a, b]) = linear.head(a) + linear.tail(b)`, so one of them can leave a loop."""
+        y = product(x, self.kernel[-x.shape[-1] :].astype(x.dtype))
+        return y + along_last(self.bias[...], y)
 
 
 class BlockLinear(nnx.Module):

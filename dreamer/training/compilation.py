@@ -82,14 +82,18 @@ def _device_bytes(compiled: jax.stages.Compiled) -> int | None:
 
 @functools.cache
 def compiler_options() -> dict[str, bool | str]:
-    """For the update on a CPU, as far as this XLA knows them; both were measured (`experiments/benchmark/NOTES.md`).
+    """For the update on a CPU, as far as this XLA knows them; each was measured (`experiments/benchmark/NOTES.md`).
 
     Operations run one after the other, each on all cores: side by side they evict each other's operands from the cache.
+    Vectors are as wide as the processor has them; LLVM alone stops at 256 bits.
     Convolutions are Eigen's, which use all cores, not YNNPACK's, which use one; from JAX 0.12 on so do YNNPACK's.
     """
     if jax.default_backend() != "cpu":
         return {}
-    options: dict[str, bool | str] = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
+    options: dict[str, bool | str] = {
+        "xla_cpu_enable_concurrency_optimized_scheduler": False,
+        "xla_cpu_prefer_vector_width": "512",
+    }
     if jax.__version_info__ < (0, 12):
         options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
     return {name: value for name, value in options.items() if _accepts({name: value})}

@@ -49,8 +49,7 @@ class RSSM(nnx.Module):
 
     def posterior(self, deter: Float[Array, "*N D"], tokens: Float[Array, "*N E"]) -> OneHot:
         """q(stoch | deter, tokens)."""
-        of_deter, of_tokens = self.posterior_in.linear.halves(self.config.deter)
-        return self._posterior(of_deter(deter) + of_tokens(tokens))
+        return self._posterior(deter, self.posterior_in.linear.tail(tokens))
 
     def observe(
         self,
@@ -73,15 +72,14 @@ class RSSM(nnx.Module):
             uniform: sampling noise on [0, 1); None takes the mode.
         """
         keep = 1.0 - is_first.astype(tokens.dtype)[..., None]
-        token_part = self.posterior_in.linear.halves(self.config.deter)[1](tokens)
+        token_part = self.posterior_in.linear.tail(tokens)
         action_part = self.embed_action(previous_action * keep)
 
         def step(rssm: RSSM, latent: Latent, inputs: tuple) -> tuple[Latent, tuple[Latent, OneHot]]:
             token_part, action_part, keep, uniform = inputs
             latent = Latent(latent.deter * keep, latent.stoch * keep[..., None])
             deter = rssm.next_deter(latent, action_part)
-            of_deter, _ = rssm.posterior_in.linear.halves(rssm.config.deter)
-            posterior = rssm._posterior(of_deter(deter) + token_part)
+            posterior = rssm._posterior(deter, token_part)
             latent = Latent(deter, posterior.sample_straight_through(uniform).astype(deter.dtype))
             return latent, (latent, posterior)
 
@@ -116,8 +114,9 @@ class RSSM(nnx.Module):
         update = jax.nn.sigmoid(update - 1.0)
         return join_blocks(update * candidate + (1.0 - update) * deter)
 
-    def _posterior(self, hidden: Float[Array, "*N U"]) -> OneHot:
-        return self._latents(self.posterior_out(self.posterior_mlp(self.posterior_in.activate(hidden))))
+    def _posterior(self, deter: Float[Array, "*N D"], token_part: Float[Array, "*N U"]) -> OneHot:
+        hidden = self.posterior_in.activate(self.posterior_in.linear.head(deter) + token_part)
+        return self._latents(self.posterior_out(self.posterior_mlp(hidden)))
 
     def _latents(self, logits: Float[Array, "*N SK"]) -> OneHot:
         logits = logits.reshape(*logits.shape[:-1], self.config.stoch, self.config.classes)

@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dreamer.cores import COUNT
 from dreamer.huge_pages import restart_with_huge_pages
+from envs.cores import usable_cores
 from experiments.benchmark.report import describe, table_of_sizes
 from experiments.benchmark.workloads import WORKLOADS, Workload
 
@@ -64,6 +66,7 @@ def parse() -> argparse.Namespace:
     add("--long-run", type=int, metavar="N", help="also update N against update 100")
     add("--long-run-seconds", type=float, default=math.inf, help="ends the long run before update N")
     add("--unroll", type=int, default=1, help="steps of a scan in one turn of its loop")
+    add("--cpu-devices", type=int, default=usable_cores(), help="of JAX on a CPU; by default as in a run, all cores")
     add("--miniature", action="store_true", help="the networks of the preset debug, to try the benchmark itself")
     add("--profile", type=Path, help="folder for a profiler trace of three updates")
     add("--json", type=Path, help="one workload, in this process, its figures into this file and not printed")
@@ -87,7 +90,7 @@ def parse() -> argparse.Namespace:
 def forwarded(arguments: argparse.Namespace, name: str, path: Path) -> list[str]:
     """The command line of the process that measures one workload."""
     options = [name, "--json", str(path), "--parts", ",".join(arguments.parts) or "none"]
-    for option in ("updates", "seconds", "policy_steps", "loop", "long_run_seconds", "unroll"):
+    for option in ("cpu_devices", "updates", "seconds", "policy_steps", "loop", "long_run_seconds", "unroll"):
         options += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
     options += ["--long-run", str(arguments.long_run)] if "long-run" in arguments.parts else []
     options += ["--miniature"] * arguments.miniature
@@ -100,6 +103,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
     from experiments.benchmark.measure import measure_update, peak_memory, unrolled
 
+    jax.config.update(COUNT, arguments.cpu_devices)
     workload = WORKLOADS[name]
     definition = workload.define(miniature=arguments.miniature)
     with unrolled(arguments.unroll):
@@ -119,6 +123,7 @@ def against_floor(definition: Definition, update: dict[str, float]) -> dict[str,
     from dreamer.training.state import compute_dtype
     from experiments.benchmark.counting import update_cost
     from experiments.benchmark.machine import matrix_rate, memory_rate
+    from experiments.benchmark.workloads import placement
 
     rates = {
         "operations_per_second": matrix_rate(compute_dtype(definition.config)),
@@ -128,6 +133,7 @@ def against_floor(definition: Definition, update: dict[str, float]) -> dict[str,
     floor, seconds = cost.floor_seconds(**rates), update["median_ms"] / 1000
     return {
         "device": jax.devices()[0].device_kind,
+        "devices": placement(definition).batch.num_devices,
         "jax": jax.__version__,
         "precision": compute_dtype(definition.config).name,
         "parameters": definition.parameter_counts()["total"],

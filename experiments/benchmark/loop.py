@@ -16,10 +16,9 @@ from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Positions, Replay
 from dreamer.training.collect import Collector
 from dreamer.training.learn import Learner
-from dreamer.training.mesh import Placement
 from dreamer.training.state import Definition
 from dreamer.training.step import make_policy_step, make_train_step
-from experiments.benchmark.workloads import layout_of
+from experiments.benchmark.workloads import layout_of, placement
 
 PARTS = ("env", "policy", "replay", "transfer", "update", "other")
 
@@ -76,8 +75,9 @@ class Loop:
     """
 
     def __init__(self, definition: Definition, *, watch: Stopwatch | None = None) -> None:
-        config, to_device = definition.config, Placement().put_batch
-        policy_step, train_step = make_policy_step(definition), make_train_step(definition)
+        self._placement = placement(definition)
+        config, to_device = definition.config, self._placement.put_batch
+        policy_step, train_step = make_policy_step(definition), make_train_step(definition, self._placement)
         env = envs.make(config.env, seed=0, settings=config.environment)
         replay = Replay(layout_of(definition), num_envs=env.num_envs, config=config.replay, seed=0, directory=None)
         if watch is not None:
@@ -91,17 +91,18 @@ class Loop:
         self._stream: Any = (ReplayStream if watch is None else InTurn)(replay, to_device=to_device)
         self._collector = Collector(env, definition=definition, policy_step=policy_step, seed=0)
         self._learner = Learner(
-            definition.init(0),
+            definition.init(0, self._placement.state(definition.abstract())),
             train_step=train_step,
             stream=self._stream,
             max_skipped=config.optimizer.max_skipped,
         )
         self._ratio = TrainRatio(config.train_ratio, batch_steps=config.replay.batch_size * config.replay.batch_length)
+        self._acting = self._placement.on_one_device(self._learner.state.params)
         self.agent_steps = 0
 
     def act(self) -> None:
         """One step of every environment."""
-        self._collector.step(self._learner.state.params, self._stream, meanwhile=lambda: True)
+        self._collector.step(self._acting, self._stream, meanwhile=lambda: True)
         self.agent_steps += self._env.num_envs
 
     def advance(self, updates: int) -> None:
@@ -112,6 +113,7 @@ class Loop:
             if self._stream.ready:
                 for _ in range(self._ratio.updates_due(self.agent_steps)):
                     self._learner.update()
+                    self._acting = self._placement.on_one_device(self._learner.state.params)
         jax.block_until_ready(self._learner.state)
 
     def close(self) -> None:

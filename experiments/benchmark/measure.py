@@ -16,7 +16,7 @@ import numpy as np
 
 from dreamer.training.state import Definition
 from dreamer.training.step import initial_carry, make_policy_step, make_train_step
-from experiments.benchmark.workloads import random_batch
+from experiments.benchmark.workloads import placement, random_batch
 
 WARM_UP = 20  # policy steps that are not counted
 
@@ -33,7 +33,9 @@ def measure_update(definition: Definition, *, repeats: int, seconds: float) -> d
 
     Ends after `repeats` updates, or after `seconds` if at least five have been made.
     """
-    batch, state, step = random_batch(definition), definition.init(0), make_train_step(definition)
+    where = placement(definition)
+    batch, step = random_batch(definition, where), make_train_step(definition, where)
+    state = definition.init(0, where.state(definition.abstract()))
     start = time.perf_counter()
     compiled = step.lower(state, batch).compile()
     compile_seconds = time.perf_counter() - start

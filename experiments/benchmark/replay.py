@@ -14,13 +14,12 @@ import jax
 from dreamer.data.prefetch import ReplayStream
 from dreamer.data.replay import Replay
 from dreamer.training.learn import Learner
-from dreamer.training.mesh import Placement
 from dreamer.training.state import Definition
 from dreamer.training.step import make_train_step
 from dreamer.types import CompactLatent
 from envs.spaces import DiscreteSpec, ImageSpec, Timestep, VectorSpec
 from experiments.benchmark.loop import Stopwatch
-from experiments.benchmark.workloads import layout_of, random_steps
+from experiments.benchmark.workloads import layout_of, placement, random_steps
 
 FLAG_BITS = 3
 NUMBER_BITS, RECURRENT_BITS = 32, 16  # the precisions that replay promises: float32, and bfloat16 for latents
@@ -156,10 +155,11 @@ class Updates:
 
     def __init__(self, definition: Definition) -> None:
         replay = filled_replay(definition, steps=training_steps(definition))
-        self.stream: Any = ReplayStream(replay, to_device=Placement().put_batch)
-        self._step = make_train_step(definition)
+        where = placement(definition)
+        self.stream: Any = ReplayStream(replay, to_device=where.put_batch)
+        self._step = make_train_step(definition, where)
         self.learner = Learner(
-            definition.init(0),
+            definition.init(0, where.state(definition.abstract())),
             train_step=self._step,
             stream=self.stream,
             max_skipped=definition.config.optimizer.max_skipped,

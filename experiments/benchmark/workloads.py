@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dreamer.cores import devices_for
 from dreamer.data.layout import StepLayout
+from dreamer.training.mesh import Placement
 from dreamer.training.state import Definition
 from dreamer.types import Batch, CompactLatent
 from dreamer.validation import resolve
@@ -47,6 +49,13 @@ WORKLOADS = {
 }
 
 
+def placement(definition: Definition) -> Placement:
+    """Where a run would put it: on a CPU as many of JAX's devices as its batch can be divided among, else the first."""
+    devices = jax.devices()
+    count = devices_for(definition.config.replay.batch_size, cores=len(devices)) if devices[0].platform == "cpu" else 1
+    return Placement(f"data={count}" if count > 1 else "", devices=devices[:count])
+
+
 def layout_of(definition: Definition) -> StepLayout:
     """What replay stores of one step."""
     rssm, width = definition.config.world.rssm, action_width(definition.action_spec)
@@ -63,12 +72,12 @@ def random_steps(definition: Definition, *leading: int) -> dict[str, np.ndarray]
     return steps
 
 
-def random_batch(definition: Definition) -> Batch:
-    """A batch of the configured shape with random content, on the device."""
+def random_batch(definition: Definition, where: Placement | None = None) -> Batch:
+    """A batch of the configured shape with random content, on the device, or on those of `where`."""
     replay = definition.config.replay
     steps = random_steps(definition, replay.batch_size, replay.batch_length)
     observation: dict[str, Any] = {key: steps[f"observation/{key}"] for key in definition.observation_spec}
     flags: list[Any] = [steps[name] for name in ("reward", "is_first", "is_last", "is_terminal")]
     context: Any = CompactLatent(steps["deter"][:, 0], steps["stoch"][:, 0])
     action: Any = steps["action"]
-    return jax.device_put(Batch(observation, action, *flags, context))
+    return (where or Placement()).put_batch(Batch(observation, action, *flags, context))
