@@ -9,14 +9,13 @@ executed: an environment of the form `module:Name` has to be named once more (`-
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreamer.evaluation import VIDEO_SECONDS, EvaluationError, evaluate, prepare_video
+from dreamer.commands import carry_out, choose_device, parser_of
+from dreamer.evaluation import VIDEO_SECONDS, evaluate, prepare_video
 from dreamer.protocols import PROTOCOLS, find_protocol
-from dreamer.train import FAULT, PLATFORMS
 
 if TYPE_CHECKING:
     from dreamer.training.collect import Episode
@@ -28,41 +27,20 @@ EPISODES = 20  # without a protocol
 def main(argv: list[str] | None = None) -> int:
     """Evaluates the run that the command line names; returns the exit code."""
     arguments = parse(argv)
-    if arguments.device != "auto":
-        os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
-    from dreamer.presets import ConfigError
-    from dreamer.protocols import ProtocolError
-    from dreamer.training.checkpoint import CheckpointError
-    from dreamer.training.run_folder import RunFolderError
-    from envs.environment import EnvironmentFault
-
-    try:
-        run(arguments)
-    except (
-        CheckpointError,
-        ConfigError,
-        EnvironmentFault,
-        EvaluationError,
-        OSError,
-        ProtocolError,
-        RunFolderError,
-    ) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAULT
-    return 0
+    choose_device(arguments)
+    return carry_out(
+        lambda: run(arguments), interrupted="interrupted: no results were written, earlier ones are as they were"
+    )
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line; exits with code 2 where it is wrong."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Play complete episodes with a trained agent.")
-    parser.add_argument("run", type=Path, help="a run's folder, or one that agent.save wrote")
-    parser.add_argument("--env", help="environment [that of the training, unless it is of the form module:Name]")
+    parser = parser_of(PROGRAM, "Play complete episodes with a trained agent.")
     parser.add_argument("--protocol", help=f"a published one ({', '.join(PROTOCOLS)}); decides on episodes and actions")
     parser.add_argument("--episodes", type=int, help=f"how many [{EPISODES}]")
     parser.add_argument("--video", type=Path, help=f"record the first {VIDEO_SECONDS:g} s of play to a .mp4 or .gif")
     parser.add_argument("--deterministic", action="store_true", help="take the modes of actions instead of samples")
     parser.add_argument("--seed", type=int, default=1, help="of environment and agent [%(default)s]")
-    parser.add_argument("--device", choices=["auto", *PLATFORMS], default="auto", help="[%(default)s]")
     arguments = parser.parse_args(argv)
     if arguments.protocol and (arguments.episodes is not None or arguments.deterministic):
         parser.error(f"--protocol {arguments.protocol} decides on --episodes and --deterministic: leave them out")

@@ -6,51 +6,37 @@ RUN is only read. Nothing that exists is written over, and what is written is wh
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from dreamer.train import FAULT, PLATFORMS
+from dreamer.commands import carry_out, choose_device, parser_of
 
 PROGRAM = "python -m dreamer.export"
-INTERRUPTED = 130  # exit code
 
 
 def main(argv: list[str] | None = None) -> int:
     """Writes what the command line names; returns the exit code."""
     arguments = parse(argv)
-    if arguments.device != "auto":
-        os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
-    from dreamer.exchange.minari_store import DatasetError
-    from dreamer.presets import ConfigError
-    from dreamer.training.checkpoint import CheckpointError
-    from dreamer.training.run_folder import RunFolderError
-    from envs.environment import EnvironmentFault
+    choose_device(arguments)
+    return carry_out(lambda: export(arguments), interrupted="stopped: what was not whole is removed")
 
-    try:
-        for form, write in FORMS.items():
-            if getattr(arguments, form) is not None:
-                write(arguments.run, getattr(arguments, form))
-    except (CheckpointError, ConfigError, DatasetError, EnvironmentFault, OSError, RunFolderError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAULT
-    except KeyboardInterrupt:
-        print("stopped: what was not whole is removed", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+
+def export(arguments: argparse.Namespace) -> None:
+    """Writes every form that is asked for."""
+    for form, write in FORMS.items():
+        if getattr(arguments, form) is not None:
+            write(arguments.run, getattr(arguments, form))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line; exits with code 2 where it is wrong."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Write what others can read, from a run.")
-    parser.add_argument("run", type=Path, help="a run's folder, or one that agent.save wrote")
+    parser = parser_of(PROGRAM, "Write what others can read, from a run.", takes_env=False)
     parser.add_argument("--policy", type=Path, metavar="FOLDER", help="the policy alone, for dreamer.load")
     parser.add_argument("--hub", type=Path, metavar="FOLDER", help="the same as on Hugging Face (extra hub)")
     parser.add_argument(
         "--stablehlo", type=Path, metavar="FILE", help="a program that runs without dreamer (extra stablehlo)"
     )
     parser.add_argument("--minari", metavar="NAME", help="the run's replay as a dataset (extra minari)")
-    parser.add_argument("--device", choices=["auto", *PLATFORMS], default="auto", help="[%(default)s]")
     arguments = parser.parse_args(argv)
     if all(getattr(arguments, form) is None for form in FORMS):
         parser.error(f"name what to write: {', '.join(f'--{form}' for form in FORMS)}")

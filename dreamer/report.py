@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreamer.train import FAULT, PLATFORMS
+from dreamer.commands import carry_out, choose_device, parser_of
 
 if TYPE_CHECKING:
     from dreamer.agent import Agent
     from envs.environment import Environment
 
 PROGRAM = "python -m dreamer.report"
-INTERRUPTED = 130
 PRESSES, HOLD = 40, (0.08, 0.16)  # keys in the browser, and seconds for which they are down and up: 10 s in all
 PLAY_SECONDS = 60.0  # after which the browser is given up
 
@@ -31,37 +29,19 @@ PLAY_SECONDS = 60.0  # after which the browser is given up
 def main(argv: list[str] | None = None) -> int:
     """Reports on the run that the command line names; returns the exit code."""
     arguments = parse(argv)
-    if arguments.device != "auto":
-        os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
-    from dreamer.dream.simulation import SimulationError
-    from dreamer.evaluation import EvaluationError
-    from dreamer.presets import ConfigError
-    from dreamer.training.checkpoint import CheckpointError
-    from dreamer.training.run_folder import RunFolderError
-    from envs.environment import EnvironmentFault
-
-    known = (CheckpointError, ConfigError, EnvironmentFault, EvaluationError, OSError, RunFolderError, SimulationError)
-    try:
-        run(arguments)
-    except known as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAULT
-    except KeyboardInterrupt:
-        print("interrupted: no report was written, one from before is as it was", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    choose_device(arguments)
+    return carry_out(
+        lambda: run(arguments), interrupted="interrupted: no report was written, one from before is as it was"
+    )
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line; exits with code 2 where it is wrong."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Measure a trained world model beside its controls.")
-    parser.add_argument("run", type=Path, help="a run's folder, or one that agent.save wrote")
-    parser.add_argument("--env", help="environment [that of the training, unless it is of the form module:Name]")
+    parser = parser_of(PROGRAM, "Measure a trained world model beside its controls.")
     parser.add_argument("--only", help="properties, separated by commas, such as causal,realtime [all]")
     parser.add_argument("--starts", type=int, default=32, help="start states, units of the intervals [%(default)s]")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same numbers, times excepted [%(default)s]")
     parser.add_argument("--out", type=Path, help="folder for report.json and report.html [RUN/report]")
-    parser.add_argument("--device", choices=["auto", *PLATFORMS], default="auto", help="[%(default)s]")
     return parser.parse_args(argv)
 
 

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dreamer.train import FAULT, PLATFORMS
+from dreamer.commands import choose_device, faults, parser_of, tell
 
 if TYPE_CHECKING:
     from dreamer.play.player import Player
@@ -31,44 +31,28 @@ PORT = 8765
 def main(argv: list[str] | None = None) -> int:
     """Plays the run that the command line names; returns the exit code."""
     arguments = parse(argv)
-    if arguments.device != "auto":
-        os.environ["JAX_PLATFORMS"] = PLATFORMS[arguments.device]
+    choose_device(arguments)
     if importlib.util.find_spec("aiohttp") is None:  # said before anything is compiled
-        print("error: the player needs aiohttp: pip install 'dreamer-jax[play]'", file=sys.stderr)
-        return FAULT
-    from dreamer.dream.simulation import SimulationError
-    from dreamer.evaluation import EvaluationError
-    from dreamer.presets import ConfigError
-    from dreamer.training.checkpoint import CheckpointError
-    from dreamer.training.run_folder import RunFolderError
+        return tell("the player needs aiohttp: pip install 'dreamer-jax[play]'")
     from dreamer.training.signals import catch_stop_signals
-    from envs.environment import EnvironmentFault
 
-    faults = (
-        *(CheckpointError, ConfigError, EnvironmentFault, EvaluationError, OSError, RunFolderError),
-        SimulationError,
-    )
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="player")
     with catch_stop_signals() as stop:
         try:
             asyncio.run(serve(arguments, stop, executor))
-        except faults as error:
-            print(f"error: {error}", file=sys.stderr)
-            return FAULT
+        except faults() as error:
+            return tell(str(error))
         return stop.exit_code
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Reads the command line; exits with code 2 where it is wrong."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Play a world model beside the truth, in the browser.")
-    parser.add_argument("run", type=Path, help="a run's folder, or one that agent.save wrote")
-    parser.add_argument("--env", help="environment [that of the training, unless it is of the form module:Name]")
+    parser = parser_of(PROGRAM, "Play a world model beside the truth, in the browser.")
     parser.add_argument("--rate", type=float, help="steps per second, 1 to 60 [real time, at most 30]")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen; beyond this machine a token is needed")
     parser.add_argument("--port", type=int, default=PORT, help="[%(default)s]; 0: any that is free")
     parser.add_argument("--out", type=Path, help="folder of recordings and snapshots [RUN/play]")
     parser.add_argument("--seed", type=int, default=1, help="of environment and agent [%(default)s]")
-    parser.add_argument("--device", choices=["auto", *PLATFORMS], default="auto", help="[%(default)s]")
     arguments = parser.parse_args(argv)
     if arguments.rate is not None and not 1 <= arguments.rate <= 60:
         parser.error(f"--rate is {arguments.rate:g}; give 1 to 60 steps per second")

@@ -18,6 +18,7 @@ VOCABULARY = {"dreamer.config", "dreamer.types", "envs.spaces"}  # any room may 
 ENTRY_POINTS = {
     "agent",
     "changes",
+    "commands",
     "dream",
     "doctor",
     "evaluate",
@@ -55,7 +56,7 @@ ROOMS = {
     },
     "play": {
         *("dreamer.nets", "dreamer.behavior", "dreamer.data", "dreamer.training", "dreamer.dream", "envs"),
-        *("dreamer.agent", "dreamer.evaluation", "dreamer.presets", "dreamer.train"),
+        *("dreamer.agent", "dreamer.commands", "dreamer.evaluation"),
     },
 }
 SINGLE_IMPORTER = ("minari", "orbax", "ray", "safetensors", "tensorboard", "tyro", "wandb")

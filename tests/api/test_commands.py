@@ -1,0 +1,44 @@
+"""A command on a trained run ends in a sentence where the user can mend something, in a traceback where we can."""
+
+from __future__ import annotations
+
+import pytest
+
+from dreamer import evaluate, export, report
+from dreamer.commands import carry_out
+from dreamer.play import __main__ as play
+
+
+def raises(error: BaseException) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (FileNotFoundError("runs/x is no run"), 1, "error: runs/x is no run\n"),
+        (KeyboardInterrupt(), 130, "stopped: nothing was written\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_a_sentence(
+    error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
+):
+    assert carry_out(lambda: raises(error), interrupted="stopped: nothing was written") == code
+    assert capsys.readouterr().err == told
+
+
+def test_our_own_mistakes_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        carry_out(lambda: raises(ZeroDivisionError()), interrupted="stopped")
+
+
+@pytest.mark.parametrize(
+    ("main", "needed"), [(evaluate.main, []), (report.main, []), (play.main, []), (export.main, ["--policy", "p"])]
+)
+def test_a_run_that_is_missing_is_named(main, needed: list[str], tmp_path, capsys: pytest.CaptureFixture[str]):
+    """The same exit code and form from each of them."""
+    missing = tmp_path / "nothing"
+    assert main([str(missing), *(str(tmp_path / part) if part == "p" else part for part in needed)]) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("error: ")
+    assert str(missing) in error
