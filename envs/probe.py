@@ -5,7 +5,7 @@
 | `dreamer/ProbeValue-v0` | value of a constant reward | 1 | 1 |
 | `dreamer/ProbeDiscount-v0` | a reward one step later | 1 | 1 |
 | `dreamer/ProbeContext-v0` | the action depends on the observation | 1 | 1/2 |
-| `dreamer/ProbeMemory-v0` | a cue is recalled after 5 steps | 1 | 1/2 |
+| `dreamer/ProbeMemory-v0` | a cue is remembered for 5 steps | 1 | 1/2; without memory 7/12 at best |
 | `dreamer/ProbeContinuous-v0` | a continuous action meets a target | 1 | 1/3 |
 
 Value of the first observation under the best policy: `ProbeDiscount` has `discount`, its second observation 1.
@@ -24,7 +24,7 @@ IDS = {
     f"dreamer/Probe{name}-v0": f"envs.probe:Probe{name}"
     for name in ("Value", "Discount", "Context", "Memory", "Continuous")
 }
-MEMORY_STEPS = 5  # steps between the cue and the question
+MEMORY_STEPS = 5  # for which the cue is out of sight
 
 
 class Probe(gymnasium.Env):
@@ -95,14 +95,20 @@ class ProbeContext(Probe):
 
 
 class ProbeMemory(Probe):
-    """The sign is shown at the first step only and asked for after `MEMORY_STEPS` more."""
+    """The sign is shown at the first step only; each of the six actions that equals it earns a sixth.
 
-    observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    So the sign is worth remembering for one step as well as for five, and every step longer pays.
+    """
+
     episode_steps = MEMORY_STEPS + 1
 
+    @override
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, _, is_end, _, info = super().step(action)
+        return observation, self._reward(action) / self.episode_steps, is_end, False, info
+
     def _observation(self) -> np.ndarray:
-        is_question = self._step == MEMORY_STEPS
-        return np.array([self._hidden if self._step == 0 else 0.0, float(is_question)], np.float32)
+        return np.array([self._hidden if self._step == 0 else 0.0], np.float32)
 
 
 class ProbeContinuous(Probe):

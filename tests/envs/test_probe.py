@@ -52,14 +52,16 @@ def test_scores(name, best, optimum, by_chance, width):
     assert score(name, random_policy(width)) == pytest.approx(by_chance, abs=0.1)
 
 
-def test_memory_hides_the_cue_and_asks_at_the_end():
+def test_memory_hides_the_cue_and_asks_for_it_at_every_step():
     env = envs.make("dreamer/ProbeMemory-v0", num_envs=1, seed=0)
-    steps = [env.reset(), *(env.step(np.zeros((1, 2), np.float32)) for _ in range(probe.MEMORY_STEPS + 1))]
-    cue, question = np.array([step.observation["state"][0] for step in steps]).T
-    assert abs(cue[0]) == 1
-    assert not cue[1:].any()
-    assert question.tolist() == [0] * probe.MEMORY_STEPS + [1, 0]
-    assert [bool(step.is_last[0]) for step in steps] == [False] * (probe.MEMORY_STEPS + 1) + [True]
+    first = env.reset()
+    cue = first.observation["state"][0, 0]
+    right = np.eye(2, dtype=np.float32)[[int(cue > 0)]]
+    steps = [env.step(right if step % 2 else 1 - right) for step in range(probe.MEMORY_STEPS + 1)]
+    assert abs(cue) == 1
+    assert not np.array([step.observation["state"] for step in steps]).any()
+    assert [float(step.reward[0]) * len(steps) for step in steps] == pytest.approx([0, 1] * (len(steps) // 2))
+    assert [bool(step.is_last[0]) for step in steps] == [False] * probe.MEMORY_STEPS + [True]
 
 
 def test_discount_shows_two_states():

@@ -61,19 +61,9 @@ def test_action_depends_on_observation(tmp_path: Path):
 
 
 def test_memory(tmp_path: Path):
-    """A cue of the first step decides five steps later; without memory 0.5 is the best, with whatever seed.
-
-    When the cue begins to count is luck, which roundings decide: with those of November 22 after some 600 episodes with
-    seeds 0 and 1, and not within 850 with seed 2. One of three has to find it.
-    """
-    flags = ("--replay.batch-size", "16", "--train-ratio", "128")
-    scores = []
-    for seed in (0, 1, 2):
-        train("dreamer/ProbeMemory-v0", tmp_path / str(seed), steps=6000, flags=(*flags, "--seed", str(seed)))
-        scores.append(last_scores(tmp_path / str(seed), 100).mean())
-        if scores[-1] >= 0.9:
-            return
-    raise AssertionError(f"no seed learned to remember: {scores}")
+    """A cue of the first step is right for all six actions; without memory 7/12 is the best."""
+    train("dreamer/ProbeMemory-v0", tmp_path, steps=4000, flags=("--replay.batch-size", "16", "--train-ratio", "128"))
+    assert last_scores(tmp_path, 100).mean() >= 0.9
 
 
 def test_continuous_action(tmp_path: Path):
