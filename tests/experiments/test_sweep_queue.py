@@ -24,7 +24,7 @@ from experiments.sweep.__main__ import main
 from experiments.sweep.board import Board, summary
 from experiments.sweep.processes import JobsError, LocalRunner, Outcome, Slot, launch, local_slots
 from experiments.sweep.queue import Queue
-from experiments.sweep.results import COLUMNS, write_results
+from experiments.sweep.results import COLUMNS, config_hash, write_results
 from experiments.sweep.trials import Trial
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -325,6 +325,16 @@ def test_tables_have_a_row_for_every_episode_and_a_seed_replaces_itself(tmp_path
     write_run(again, [(30, 7.0)])
     assert [row["score"] for row in read_table(write_results(again, results))] == ["1.5", "3.0", "7.0"]
     assert list(results.iterdir()) == [table]
+
+
+def test_runs_on_other_machines_are_of_one_configuration():
+    """A CPU's cores become a mesh in the configuration; tables group seeds by its hash."""
+    one, two, other = (
+        config_hash(resolve({"env": "CartPole-v1", **changes}))
+        for changes in ({}, {"mesh": "data=2", "seed": 1, "device": "cpu"}, {"train_ratio": 64.0})
+    )
+    assert one == two
+    assert one != other
 
 
 @pytest.mark.parametrize(
