@@ -22,7 +22,7 @@ from dreamer.dream.report.watched import Watched
 from dreamer.dream.simulation import NotForkedError, SimulationError
 from envs.environment import Environment
 
-PROTOCOL = "dreamer-report 2"  # a change of what is measured gets another number
+PROTOCOL = "dreamer-report 3"  # a change of what is measured gets another number
 STARTS = 32
 TIMED = "seconds"  # in the document: all that differs between two runs with the same seed, besides timed metrics
 

@@ -18,6 +18,7 @@ from dreamer.dream.truth import fork_of
 from envs import needle
 
 NEEDLE = needle.ID
+FACTS = ("colour", "place")  # of a needle
 GAPS = (12, 16, 32, 64, 128, 256)  # steps out of view
 AWAY = 8  # column in which the agent is when imagination begins
 LEFT, RIGHT, STAY = (list(needle.MOVES).index(name) for name in ("left", "right", "stay"))
@@ -36,35 +37,37 @@ class Walk(NamedTuple):
 
 
 def measure(bench: Bench) -> list[Quantity]:
-    """The curve P(g) and its half-life; nothing where the world is another one."""
+    """The curve P(g), of whole needles and of their places alone, and its half-life; nothing in another world."""
     if bench.truth.protocol["env"] != NEEDLE:
         return []
     walks = [walk(bench, index) for index in range(len(bench.start.is_first))]
-    rows = {}
+    facts = {}
     for name, simulation in bench.simulations.items():
         bench.on_progress(f"needles in the {name}")
-        rows[name] = np.stack([remembered(simulation, walks, gap, seed=bench.seed) for gap in GAPS], axis=1)
+        facts[name] = np.stack([remembered(simulation, walks, gap, seed=bench.seed) for gap in GAPS], axis=1)
+    whole = {name: right.all(axis=-1).astype(float) for name, right in facts.items()}
+    places = {name: right[..., FACTS.index("place")].astype(float) for name, right in facts.items()}
     return [
-        Quantity(
-            "persistence",
-            "Needles rendered right after a time out of view",
-            "share",
-            {name: curve(values, seed=bench.seed) for name, values in rows.items()},
-            axis="steps out of view",
-            x=GAPS,
-            headline=GAPS.index(256),
-            level=0.9,
-            note="Right in colour and place when the agent is home again.",
+        _curve("persistence", "Needles rendered right after a time out of view", whole, bench.seed)._replace(
+            level=0.9, note="Right in colour and place when the agent is home again."
+        ),
+        _curve("place_persistence", "The same, whatever their colour", places, bench.seed)._replace(
+            note="Of the colour alone nothing is told: who walks blindly to the left sees it, too."
         ),
         Quantity(
             "memory_half_life",
             "Half-life of memory",
             "steps",
-            {name: [_half_life(values, bench.seed)] for name, values in rows.items() if name in (MODEL, TRUTH)},
+            {name: [_half_life(values, bench.seed)] for name, values in whole.items() if name in (MODEL, TRUTH)},
             needs_controls=False,
             note=f"First gap at which fewer than half are right; {GAPS[-1]} where there is none.",
         ),
     ]
+
+
+def _curve(key: str, title: str, rows: dict[str, np.ndarray], seed: int) -> Quantity:
+    values = {name: curve(right, seed=seed) for name, right in rows.items()}
+    return Quantity(key, title, "share", values, axis="steps out of view", x=GAPS, headline=GAPS.index(256))
 
 
 def walk(bench: Bench, index: int) -> Walk:
@@ -110,19 +113,25 @@ def way_back(seen: needle.Seen, gap: int, rng: np.random.Generator) -> list[int]
 
 
 def remembered(simulation: Simulation, walks: list[Walk], gap: int, *, seed: int) -> np.ndarray:
-    """Which needles are rendered right, 0 or 1 `[N]`, when each agent is home."""
+    """Which of the `FACTS` of each needle are rendered right when its agent is home, `[N, 2]`."""
     rng = np.random.default_rng(seed)
     ways = [way_back(one.seen, gap, rng) for one in walks]
     state, outcome = simulation.begin(join([one.start for one in walks]), seed=seed)
-    right = np.zeros(len(walks))
+    right = np.zeros((len(walks), len(FACTS)), bool)
     for step in range(max(map(len, ways))):
         actions = np.stack([_flat(way[step] if step < len(way) else STAY) for way in ways])
         state, outcome = simulation.step(state, actions)
         (image,) = outcome.observation.values()
         for row, way in enumerate(ways):
             if step == len(way) - 1:
-                right[row] = needle.read(image[row]) == walks[row].seen
+                right[row] = _right(needle.read(image[row]), walks[row].seen)
     return right
+
+
+def _right(found: needle.Seen | None, true: needle.Seen) -> tuple[bool, bool]:
+    if found is None:
+        return False, False
+    return found.colour == true.colour, (found.row, found.column) == (true.row, true.column)
 
 
 def _flat(action: int) -> np.ndarray:

@@ -50,12 +50,33 @@ def test_the_needle_is_out_of_view_for_the_whole_gap_and_no_longer(bench: Bench,
 
 
 def test_the_environment_remembers_and_controls_do_not(bench: Bench):
-    curve, half_life = persistent.measure(bench)
-    for name, share in ((MODEL, 1), (TRUTH, 1), (BLIND, 0), (FROZEN, 0)):
-        assert {one.mean for one in curve.values[name] if one is not None} == {share}
-    assert curve.verdict() == "pass"
+    *curves, half_life = persistent.measure(bench)
+    assert [curve.key for curve in curves] == ["persistence", "place_persistence"]
+    for curve in curves:
+        for name, share in ((MODEL, 1), (TRUTH, 1), (BLIND, 0), (FROZEN, 0)):
+            assert {one.mean for one in curve.values[name] if one is not None} == {share}
+    assert [curve.verdict() for curve in curves] == ["pass", "measured"]
     assert half_life.values[MODEL] == half_life.values[TRUTH]
     assert half_life.at(MODEL) == (256, 256, 256, 8)
+
+
+class Painted(OnceOnly):
+    """The real environment in which every needle is red."""
+
+    def step(self, state, actions):
+        state, outcome = super().step(state, actions)
+        image = outcome.observation["image"].copy()
+        colourful = image.max(axis=-1).astype(int) - image.min(axis=-1) > needle.COLOURED
+        image[colourful] = needle.COLOURS[0]
+        return state, outcome._replace(observation={"image": image})
+
+
+def test_a_model_that_forgets_the_colour_still_knows_the_place(bench: Bench):
+    walks = [persistent.walk(bench, index) for index in range(8)]
+    right = persistent.remembered(Painted(make_needle), walks, 16, seed=0)
+    assert right[:, 1].all()
+    assert right[:, 0].tolist() == [one.seen.colour == 0 for one in walks]
+    assert not right[:, 0].all()
 
 
 def test_in_another_world_there_is_nothing_to_measure():
