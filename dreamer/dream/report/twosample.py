@@ -6,6 +6,8 @@ more. So the figure is a lower bound, and so is what the simulation lemma makes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
 
@@ -20,6 +22,7 @@ COMPONENTS = 32  # principal ones of an observation, and of its change, that the
 UNITS, RIDGE = 128, 1.0  # random features, and how much their weights are held back
 
 Rows = Float[np.ndarray, "N D"]
+Compress = Callable[[Rows], Rows]
 
 
 def distances(bench: Bench) -> dict[str, Estimate | None]:
@@ -46,6 +49,7 @@ def steps(bench: Bench) -> dict[str, Rows]:
     num, simulations = len(bench.start.is_first), bench.simulations
     played = PlayedStarts(bench.make, agent=bench.agent, context=CONTEXT, spacing=SPACING)
     start = played.draw(TIMES * num, seed=bench.seed + 1)
+    compress = _compression(bench)  # of pictures a decomposition that takes seconds
     found: dict[str, list[Rows]] = {name: [] for name in simulations}
     for first in range(0, TIMES * num, num):  # as many at once as elsewhere: compiled already
         some, seed = select(start, range(first, first + num)), bench.seed + first
@@ -54,7 +58,7 @@ def steps(bench: Bench) -> dict[str, Rows]:
         present = {key: array[None, :, -1] for key, array in some.observation.items()}
         for name, simulation in simulations.items():
             futures = true if name == TRUTH else replay(simulation, some, action, seed=seed)
-            found[name].append(_row(bench, present, futures, action, spread))
+            found[name].append(_row(bench, compress, present, futures, action, spread))
     return {name: np.concatenate(rows) for name, rows in found.items()}
 
 
@@ -80,22 +84,31 @@ def told_apart(real: Rows, imagined: Rows, *, seed: int) -> Float[np.ndarray, " 
     return (0.5 + 0.5 * np.sign(np.round(score, 9)) * [[1.0], [-1.0]]).mean(axis=0)
 
 
-def _row(bench: Bench, present: dict[str, np.ndarray], futures: Futures, action: np.ndarray, spread: float) -> Rows:
+def _row(
+    bench: Bench,
+    compress: Compress,
+    present: dict[str, np.ndarray],
+    futures: Futures,
+    action: np.ndarray,
+    spread: float,
+) -> Rows:
     """Of one transition per start; the reward in units of its range."""
     spec = bench.truth.observation_spec
-    before = _scaled(bench, flatten(present, spec)[0])
-    change = _scaled(bench, flatten(futures.at(1), spec)[0]) - before
+    before = compress(flatten(present, spec)[0])
+    change = compress(flatten(futures.at(1), spec)[0]) - before
     rest = [action[0, 0], futures.reward[0, 0][:, None] / spread, futures.continue_prob[0, 0][:, None]]
     return np.concatenate([before, change, np.linalg.norm(change, axis=-1, keepdims=True), *rest], axis=-1)
 
 
-def _scaled(bench: Bench, rows: Rows) -> Rows:
-    """Components that spread most among the report's starts, in units of their spread."""
+def _compression(bench: Bench) -> Compress:
+    """Onto the components that spread most among the report's starts, in units of their spread."""
     seen = {key: array.swapaxes(0, 1) for key, array in bench.start.observation.items()}
-    known = flatten(seen, bench.truth.observation_spec).reshape(-1, rows.shape[-1])
-    centre, scale = known.mean(axis=0), known.std(axis=0).mean() if rows.shape[-1] > COMPONENTS else known.std(axis=0)
-    known, rows = ((values - centre) / np.maximum(scale, 1e-6) for values in (known, rows))
-    if rows.shape[-1] <= COMPONENTS:
-        return rows
-    _, _, directions = np.linalg.svd(known, full_matrices=False)
-    return rows @ directions[:COMPONENTS].T
+    known = flatten(seen, bench.truth.observation_spec)
+    known = known.reshape(-1, known.shape[-1])
+    is_wide = known.shape[-1] > COMPONENTS
+    centre, scale = known.mean(axis=0), known.std(axis=0).mean() if is_wide else known.std(axis=0)
+    scale = np.maximum(scale, 1e-6)
+    if not is_wide:
+        return lambda rows: (rows - centre) / scale
+    _, _, directions = np.linalg.svd((known - centre) / scale, full_matrices=False)
+    return lambda rows: (rows - centre) / scale @ directions[:COMPONENTS].T
