@@ -44,7 +44,12 @@ def table(results: Path) -> str:
         ScoresError: a result file is damaged.
     """
     headings = ["task", "env frames", "seeds", "score", REFERENCE, "device; size; commit", "hours a seed", "command"]
-    rows = [_row(runs) for path in _files(results) for runs in _kinds(own.read(path, method=own.OURS))]
+    examples = results.parent / "examples"
+    rows = [
+        _row(runs, example=examples / f"{path.parent.name}.yaml")
+        for path in _files(results)
+        for runs in _kinds(own.read(path, method=own.OURS))
+    ]
     legend = (
         f"Score: mean over seeds ± standard deviation, training episodes of the suite's window; {REFERENCE}: published"
     )
@@ -71,7 +76,8 @@ def _kinds(runs: Sequence[Run]) -> list[list[Run]]:
     return list(kinds.values())
 
 
-def _row(runs: Sequence[Run]) -> list[str]:
+def _row(runs: Sequence[Run], *, example: Path) -> list[str]:
+    """`example`: a suite with settings of its own, from which the runs come if there is such a file."""
     first = runs[0]
     suite = SUITES[first.suite]
     theirs = published(REFERENCE, suite.name) if suite.name in suites_of(REFERENCE) else []
@@ -93,7 +99,9 @@ def _row(runs: Sequence[Run]) -> list[str]:
         spread(row.scores.get(REFERENCE)),
         "; ".join(part or "unknown" for part in origin),
         _hours(runs),
-        f"`python -m dreamer.train --env {env}{size} --seed {first.seed}`",
+        f"`python -m experiments.sweep experiments/examples/{example.name} --tasks {env} --seeds {first.seed}`"
+        if example.is_file()
+        else f"`python -m dreamer.train --env {env}{size} --seed {first.seed}`",
     ]
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,18 @@ def test_the_readmes_table_is_renewed_and_nothing_around_it(tmp_path: Path):
     assert command == "`python -m dreamer.train --env atari100k_pong --size 12m --seed 0`"
     assert rows[3][:5] == ["CartPole-v1", "500", "0", "500.0", "-"]
     assert readme.renew(tmp_path) == "README.md is up to date"
+
+
+def test_a_run_with_settings_of_its_own_is_repeated_by_its_suite(tmp_path: Path):
+    """Such a suite lies in `examples`, under the name of the folder of results."""
+    shutil.copytree(REPOSITORY / "experiments" / "results" / "dmc_proprio_1m", tmp_path / "results" / "dmc_proprio_1m")
+    assert "python -m dreamer.train --env dmc_cartpole_swingup" in readme.table(tmp_path / "results")
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "dmc_proprio_1m.yaml").touch()
+    command = (
+        "python -m experiments.sweep experiments/examples/dmc_proprio_1m.yaml --tasks dmc_cartpole_swingup --seeds 0"
+    )
+    assert f"`{command}`" in readme.table(tmp_path / "results")
 
 
 def test_a_readme_without_a_place_for_results_is_left_alone(tmp_path: Path):
