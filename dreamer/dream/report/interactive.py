@@ -10,16 +10,17 @@ from dreamer.dream.report.estimate import MODEL, TRUTH, Estimate, Quantity, boot
 from dreamer.dream.report.futures import KEPT, Futures
 from dreamer.dream.report.inverse import action_accuracy
 
-STABLE_SHARE = 0.1  # of the first gap; below it play is no longer controlled
+STABLE_SHARE = 0.1  # of the gap when actions begin to show; below it play is no longer controlled
 
 
 def measure(bench: Bench) -> list[Quantity]:
     """The controllability curve, its half-life, seconds of stable play, and inverse-dynamics accuracy."""
     gaps = {name: gap(futures, bench.futures[TRUTH], bench.scale) for name, futures in bench.futures.items()}
     values = {name: curve(rows, seed=bench.seed) for name, rows in gaps.items()}
-    second = {name: [_time_above(rows, 0.5, bench.seed)] for name, rows in gaps.items() if name in (MODEL, TRUTH)}
+    first = first_effect(values[TRUTH])
+    half = {name: [_time_above(rows, 0.5, first, bench.seed)] for name, rows in gaps.items() if name in (MODEL, TRUTH)}
     stable = {
-        name: [_scaled(_time_above(rows, STABLE_SHARE, bench.seed), bench.truth.seconds_per_step)]
+        name: [_scaled(_time_above(rows, STABLE_SHARE, first, bench.seed), bench.truth.seconds_per_step)]
         for name, rows in gaps.items()
         if name in (MODEL, TRUTH)
     }
@@ -32,7 +33,7 @@ def measure(bench: Bench) -> list[Quantity]:
             values,
             axis="steps ahead",
             x=KEPT,
-            headline=0,
+            headline=first,
             note="PSNR under the right actions minus that under others of the same distribution; 0: the actions make "
             "no difference to how right the prediction is. PSNR is capped at 60 dB.",
         ),
@@ -40,9 +41,9 @@ def measure(bench: Bench) -> list[Quantity]:
             "half_life",
             "Half-life of controllability",
             "steps",
-            second,
+            half,
             needs_controls=False,
-            note=f"First step at which D_k is below half of D_1; {KEPT[-1]} where it never is.",
+            note=f"First step at which D_k is below half of D_{KEPT[first]}; {KEPT[-1]} where it never is.",
         ),
         Quantity(
             "stable_play",
@@ -50,7 +51,7 @@ def measure(bench: Bench) -> list[Quantity]:
             "s",
             stable,
             needs_controls=False,
-            note=f"Real time until D_k is below a tenth of D_1; at most the {KEPT[-1]} steps that were looked at.",
+            note=f"Real time until D_k is below a tenth of D_{KEPT[first]}; at most the {KEPT[-1]} steps looked at.",
         ),
         Quantity(
             "inverse_dynamics",
@@ -78,17 +79,23 @@ def gap(predicted: Futures, true: Futures, scale: Scale) -> np.ndarray:
     return np.stack(gaps, axis=-1)
 
 
-def time_above(gaps: np.ndarray, share: float) -> float:
-    """First step at which the mean gap is below a share of the first; the last step where it never is."""
+def first_effect(true: list[Estimate | None]) -> int:
+    """Index of the first step at which actions show in reality; 0 where they never do. A force moves pixels later."""
+    clear = [index for index, one in enumerate(true) if one is not None and one.low > 0]
+    return clear[0] if clear else 0
+
+
+def time_above(gaps: np.ndarray, share: float, first: int = 0) -> float:
+    """First step at which the mean gap is below a share of that at index `first`; the last step where it never is."""
     count = (~np.isnan(gaps)).sum(axis=0)
-    mean = np.where(count > 0, np.nansum(gaps, axis=0) / np.maximum(count, 1), np.nan)
+    mean = np.where(count > 0, np.nansum(gaps, axis=0) / np.maximum(count, 1), np.nan)[first:]
     below = np.flatnonzero(mean < share * mean[0]) if mean[0] > 0 else np.array([0])
-    return float(KEPT[below[0]] if len(below) else KEPT[-1])
+    return float(KEPT[first + below[0]] if len(below) else KEPT[-1])
 
 
-def _time_above(gaps: np.ndarray, share: float, seed: int) -> Estimate | None:
+def _time_above(gaps: np.ndarray, share: float, first: int, seed: int) -> Estimate | None:
     def statistic(rows: np.ndarray) -> float:
-        return time_above(rows, share)
+        return time_above(rows, share, first)
 
     return bootstrap(gaps, seed=seed, statistic=statistic)
 

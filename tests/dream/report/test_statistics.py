@@ -21,7 +21,7 @@ from dreamer.dream.report.estimate import (
 )
 from dreamer.dream.report.execution import carried_out, success_share
 from dreamer.dream.report.futures import KEPT, Futures, expected_return
-from dreamer.dream.report.interactive import time_above
+from dreamer.dream.report.interactive import first_effect, time_above
 from dreamer.dream.report.lemma import return_bound, total_variation, value, value_bound
 from dreamer.dream.report.twosample import told_apart
 from dreamer.dream.report.twosample import total_variation as total_variation_of
@@ -119,6 +119,11 @@ def test_half_life_and_usable_horizon():
     assert time_above(gaps, 0.5) == KEPT[7]  # the first that is below 5
     assert time_above(gaps * 0 + 1, 0.5) == KEPT[-1]
     assert time_above(-gaps, 0.5) == KEPT[0]
+    late = np.concatenate([gaps[:, :2] * 0, gaps[:, :-2]], axis=1)  # actions show two steps later
+    assert time_above(late, 0.5) == KEPT[0]
+    assert time_above(late, 0.5, 2) == KEPT[9]
+    assert first_effect([Estimate(0.0, 0.0, 0.0, 8), None, Estimate(3.0, 2.0, 4.0, 8)]) == 2
+    assert first_effect([Estimate(0.1, -0.1, 0.3, 8), None]) == 0
     errors = np.array([[0.0, 0.04, 0.1, 0.0]] * 2)
     assert usable_horizon(errors) == 2
     assert usable_horizon(errors * 0) == 4
