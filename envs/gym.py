@@ -64,6 +64,7 @@ class GymSimulator(Simulator):
         )
         self._action_codec = ActionCodec(env.action_space, bound=settings.action_bound)
         self._shown: dict[str, np.ndarray] = {}
+        self._is_open = False  # whether an episode is
         self.native_observation_space = env.observation_space
         self.native_action_space = env.action_space
         self.observation_spec = self._observation_codec.spec
@@ -89,6 +90,7 @@ class GymSimulator(Simulator):
         result = self._checked("reset", seed=seed)
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
             raise EnvironmentFault(OLD_API.format(name=self._name, symptom="reset returns no (observation, info)"))
+        self._is_open = True
         return self._encode(result[0])
 
     @override
@@ -102,6 +104,7 @@ class GymSimulator(Simulator):
             observation, reward, terminated, truncated, _ = result
             total += float(reward)
             if terminated or truncated:
+                self._is_open = False
                 break
         return Transition(self._encode(observation), total, bool(terminated), bool(truncated))
 
@@ -136,7 +139,9 @@ class GymSimulator(Simulator):
         if not self.can_fork:
             super().set_state(state)
         unwrapped: Any = self._env.unwrapped
-        self._checked("reset")  # wrappers refuse to step before a reset
+        if not self._is_open:  # wrappers refuse to step before a reset, which may take seconds
+            self._checked("reset")
+            self._is_open = True
         own = {key.removeprefix("env/"): value for key, value in state.items() if key.startswith("env/")}
         if _has_own_state(self._env):
             unwrapped.set_state(own)

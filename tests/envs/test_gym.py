@@ -155,6 +155,38 @@ def test_an_environment_without_a_state_is_forked_by_deep_copy():
         assert_equal(once, map(env.step, actions))
 
 
+class SavedCount(Count):
+    """`Count` with a state of its own; it counts its resets."""
+
+    resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        type(self).resets += 1
+        return super().reset(seed=seed)
+
+    def get_state(self):
+        return {"count": np.array(self.count), "episode": np.array(self.episode)}
+
+    def set_state(self, state):
+        self.count, self.episode = int(state["count"]), int(state["episode"])
+        self.buffer[:] = self.count, self.episode
+
+
+def test_only_where_no_episode_is_open_does_a_state_need_a_reset():
+    env, fresh = make(SavedCount), make(SavedCount)
+    play(env, 1)
+    fork = env.fork_state()
+    SavedCount.resets = 0
+    (action,) = actions_of(env, 1)
+    ends = []
+    for one in (env, env, fresh, fresh):  # a reset may take seconds
+        one.load_fork(fork)
+        ends.append([one.step(action), one.step(action)])
+    assert SavedCount.resets == 3  # of the fresh one, and of both after an end
+    for end in ends[1:]:
+        assert_equal(ends[0], end)
+
+
 def test_wrappers_with_a_state_of_their_own_prevent_saving():
     env = make(lambda: gymnasium.wrappers.NormalizeReward(gymnasium.make("CartPole-v1")))
     assert not env.can_fork

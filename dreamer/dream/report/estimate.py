@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,6 +138,18 @@ def bootstrap(
 def curve(units: Float[np.ndarray, "N K"], *, seed: int) -> list[Estimate | None]:
     """An estimate for every column."""
     return [bootstrap(column, seed=seed) for column in np.asarray(units, np.float64).T]
+
+
+def first_below(
+    units: Float[np.ndarray, "N K"], level: float, *, places: Sequence[float], seed: int
+) -> Estimate | None:
+    """The first of the places `[K]` at which the mean is below a level; the last where it never is."""
+
+    def statistic(rows: np.ndarray) -> float:
+        below = np.flatnonzero(rows.mean(axis=0) < level)
+        return float(places[below[0]] if len(below) else places[-1])
+
+    return bootstrap(units, seed=seed, statistic=statistic)
 
 
 def mean_of(values: np.ndarray, valid: np.ndarray, *, axis: int | tuple[int, ...]) -> np.ndarray:

@@ -35,7 +35,7 @@ METRICS = (
         "persistent",
         "Is what was out of view still there?",
         persistent.measure,
-        needs=f"It needs a world in which something is left behind: train on --env {persistent.NEEDLE}.",
+        needs=f"It needs a world in which something is left behind: train on --env {persistent.WORLDS}.",
     ),
     Metric("realtime", "Is it fast enough to be played?", realtime.measure, is_timed=True),
     Metric(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dreamer.dream.controls import ActionBlind, Frozen
-from dreamer.dream.report import persistent
+from dreamer.dream.report import needles
 from dreamer.dream.report.bench import Bench
 from dreamer.dream.report.estimate import BLIND, FROZEN, MODEL, TRUTH
 from dreamer.dream.report.futures import OnceOnly
@@ -34,14 +34,14 @@ def bench() -> Bench:
 def test_the_needle_is_out_of_view_for_the_whole_gap_and_no_longer(bench: Bench, gap: int):
     rng = np.random.default_rng(0)
     for index in range(8):
-        one = persistent.walk(bench, index)
+        one = needles.walk(bench, index)
         (context,) = one.start.observation.values()
         hidden = 0
         for frame in context[0]:
             hidden = hidden + 1 if needle.read(frame) is None else 0
         state, _ = bench.truth.begin(one.start, seed=0)
         frames = []
-        for action in persistent.way_back(one.seen, gap, rng):
+        for action in needles.way_back(one.seen, gap, rng):
             state, outcome = bench.truth.step(state, np.eye(5, dtype=np.float32)[[action]])
             frames.append(needle.read(outcome.observation["image"][0]))
         visible = next(i for i, seen in enumerate(frames) if seen is not None)
@@ -50,7 +50,7 @@ def test_the_needle_is_out_of_view_for_the_whole_gap_and_no_longer(bench: Bench,
 
 
 def test_the_environment_remembers_and_controls_do_not(bench: Bench):
-    *curves, half_life = persistent.measure(bench)
+    *curves, half_life = needles.measure(bench)
     assert [curve.key for curve in curves] == ["persistence", "place_persistence"]
     for curve in curves:
         for name, share in ((MODEL, 1), (TRUTH, 1), (BLIND, 0), (FROZEN, 0)):
@@ -72,12 +72,12 @@ class Painted(OnceOnly):
 
 
 def test_a_model_that_forgets_the_colour_still_knows_the_place(bench: Bench):
-    walks = [persistent.walk(bench, index) for index in range(8)]
-    right = persistent.remembered(Painted(make_needle), walks, 16, seed=0)
+    walks = [needles.walk(bench, index) for index in range(8)]
+    right = needles.remembered(Painted(make_needle), walks, 16, seed=0)
     assert right[:, 1].all()
     assert right[:, 0].tolist() == [one.seen.colour == 0 for one in walks]
     assert not right[:, 0].all()
 
 
 def test_in_another_world_there_is_nothing_to_measure():
-    assert persistent.measure(bench_of(OnceOnly(make_cartpole), starts(8))) == []
+    assert needles.measure(bench_of(OnceOnly(make_cartpole), starts(8))) == []
