@@ -58,13 +58,18 @@ def episodes(scores: list[float], *, length: int = 100) -> Run:
     return Run("ours", "classic", "CartPole-v1", 0, frames, np.array(scores))
 
 
-def test_solved_is_when_ten_episodes_in_a_row_are_good():
-    bad, good = [20.0] * 15, [500.0] * 15
+def test_solved_is_when_five_episodes_in_a_row_are_good():
+    bad, good = [20.0] * 15, [200.0] * 15
     seed = ablations.steps_to_solve(episodes(bad + good))
-    # Ten scores sum up to 4750 only when all ten are good: nine would give 9 x 500 + 20.
-    assert seed.steps == 25 * 100
+    # The mean of five is 195 only when all five are good: four would give (4 x 200 + 20) / 5.
+    assert seed.steps == 20 * 100
     assert ablations.steps_to_solve(episodes(bad)).steps is None
-    assert ablations.steps_to_solve(episodes(good[:9])).steps is None
+    assert ablations.steps_to_solve(episodes(good[:4])).steps is None
+
+
+def test_a_run_that_went_on_for_longer_is_cut():
+    run = ablations.cut(episodes([20.0] * 60))
+    assert (run.frames[-1], len(run.scores)) == (5000, 50)
 
 
 def test_the_command_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -72,14 +77,14 @@ def test_the_command_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFixt
         for seed in (0, 1):
             rows = [
                 dict.fromkeys(COLUMNS, "") | {"seed": str(seed), "agent_steps": str(step), "env_frames": str(step),
-                 "updates": "1", "score": "500" if index >= good_from else "20", "length": "100"}
+                 "updates": "1", "score": "200" if index >= good_from else "20", "length": "100"}
                 for index, step in enumerate(range(100, 4100, 100))
             ]  # fmt: skip
             put_rows(tmp_path / variant / "CartPole-v1.csv", rows)
     assert ablations.main(["--results", str(tmp_path)]) == 0
     lines = (tmp_path / "steps_to_solve.csv").read_text().splitlines()
-    assert "as_published,0,2000,4000" in lines
-    assert "horizon_5,1,3000,4000" in lines
+    assert "as_published,0,1500,4000" in lines
+    assert "horizon_5,1,2500,4000" in lines
     assert "train_ratio_64,0,,4000" in lines
     assert "not solved" in capsys.readouterr().out
     assert (tmp_path / "ablations.png").stat().st_size > 10_000
