@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from dreamer.train import FAULT, PLATFORMS
 
 INTERRUPTED = 130  # exit code after Ctrl-C
+TERMINATED = 143  # after SIGTERM, which schedulers and `kill` send
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
 
 
 def parser_of(program: str, description: str, *, takes_env: bool = True) -> argparse.ArgumentParser:
@@ -34,15 +41,22 @@ def choose_device(arguments: argparse.Namespace) -> None:
 
 
 def carry_out(command: Callable[[], None], *, interrupted: str) -> int:
-    """Runs it and returns the exit code; a fault is told in its own sentence, Ctrl-C in that of `interrupted`."""
+    """Runs it and returns the exit code; a fault is told in its own sentence, Ctrl-C or SIGTERM by `interrupted`."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         command()
     except faults() as error:
         return tell(str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(interrupted, file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
 
 
 def tell(fault: str) -> int:

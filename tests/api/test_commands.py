@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
 
 from dreamer import evaluate, export, report
@@ -25,6 +29,18 @@ def test_what_a_user_can_mend_is_a_sentence(
 ):
     assert carry_out(lambda: raises(error), interrupted="stopped: nothing was written") == code
     assert capsys.readouterr().err == told
+
+
+def test_a_scheduler_s_signal_is_told_like_ctrl_c(capsys: pytest.CaptureFixture[str]):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def command() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    assert carry_out(command, interrupted="stopped: nothing was written") == 143
+    assert capsys.readouterr().err == "stopped: nothing was written\n"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_our_own_mistakes_keep_their_traceback():
