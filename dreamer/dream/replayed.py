@@ -16,7 +16,6 @@ from dreamer.data.storage import LATENT
 from dreamer.dream.simulation import SimulationError, Start
 from dreamer.training.checkpoint import Checkpoints, read_meta
 from dreamer.training.snapshots import REPLAY
-from envs.spaces import action_width
 
 CACHED = 32  # chunks kept in memory
 TRIES = 1000  # draws that may hit a moment at which no dream can begin
@@ -56,19 +55,14 @@ class ReplayedStarts:
     def __init__(self, agent: Agent, *, context: int) -> None:
         if context < 1:
             raise SimulationError(f"a context of {context} steps shows nothing; give one at least")
-        config, rssm = agent.config.replay, agent.config.world.rssm
-        folder, checkpoint = agent.path / FOLDER, Checkpoints(agent.path / CHECKPOINTS).latest()
+        config, folder = agent.config.replay, agent.path / FOLDER
+        checkpoint = Checkpoints(agent.path / CHECKPOINTS).latest()
         manifest = {} if checkpoint is None else read_meta(checkpoint).get("replay", {})
         if checkpoint is None or not any(manifest.get("ends", ())) or not folder.is_dir():
             raise SimulationError(
                 f"{agent.path} holds no replay to start from; start from play in the environment, or give starts"
             )
-        layout = StepLayout(
-            agent.definition.observation_spec,
-            action=action_width(agent.definition.action_spec),
-            deter=rssm.deter,
-            stoch=rssm.stoch,
-        )
+        layout = agent.definition.layout
         self._path, self._context, self._layout = agent.path, context, layout
         self._files = ChunkFiles(folder, layout=layout, length=config.chunk)
         self._heads = _read_heads(checkpoint / "host.npz", layout)

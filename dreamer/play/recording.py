@@ -20,7 +20,7 @@ from dreamer.data.storage import ReplayState
 from dreamer.play.pilot import AgentPilot
 from dreamer.play.session import DREAM, REALITY, Lived, Moment
 from dreamer.training.state import Definition
-from envs.spaces import Timestep, action_width
+from envs.spaces import Timestep
 
 CHUNK = 64  # steps
 CHUNKS, STEPS, MANIFEST = "chunks", "steps.npz", "recording.json"
@@ -47,7 +47,7 @@ class ReplayRecording:
         self.folder = folder
         self._definition, self._pilot = definition, pilot
         self._replays = {
-            name: open_replay(folder / name, definition.config, layout_of(definition)) for name in (DREAM, REALITY)
+            name: open_replay(folder / name, definition.config, definition.layout) for name in (DREAM, REALITY)
         }
         self._continues = dict.fromkeys(self._replays, False)
         self._is_over = dict.fromkeys(self._replays, False)
@@ -106,7 +106,7 @@ def read_recording(folder: Path, definition: Definition) -> Replay:
     for name in (CHUNKS, STEPS, MANIFEST):
         if not (folder / name).exists():
             raise RecordingError(f"{folder} holds no recording: {name} is missing")
-    replay = open_replay(folder, definition.config, layout_of(definition))
+    replay = open_replay(folder, definition.config, definition.layout)
     with np.load(folder / STEPS, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     replay.restore(ReplayState(arrays, json.loads((folder / MANIFEST).read_text(encoding="utf-8"))))
@@ -118,13 +118,6 @@ def open_replay(folder: Path, config: Config, layout: StepLayout) -> Replay:
     sizes: ReplayConfig = dataclasses.replace(config.replay, chunk=CHUNK)
     sizes = dataclasses.replace(sizes, capacity=max(ENV_STEPS, least_capacity(sizes, num_envs=1)))
     return Replay(layout, num_envs=1, config=sizes, seed=config.seed, directory=folder / CHUNKS)
-
-
-def layout_of(definition: Definition) -> StepLayout:
-    """The fields of a step of an agent."""
-    rssm = definition.config.world.rssm
-    width = action_width(definition.action_spec)
-    return StepLayout(definition.observation_spec, action=width, deter=rssm.deter, stoch=rssm.stoch)
 
 
 def _timestep(lived: Lived, *, is_first: bool, is_cut: bool) -> Timestep:

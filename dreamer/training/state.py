@@ -13,11 +13,12 @@ from jaxtyping import Array, Int
 from dreamer.behavior.model import Behavior
 from dreamer.behavior.returns import ReturnRange
 from dreamer.config import Config
+from dreamer.data.layout import StepLayout
 from dreamer.nets.heads import TwoHotHead
 from dreamer.nets.init import Draws, Rngs
 from dreamer.nets.optimizer import make_optimizer
 from dreamer.world.model import WorldModel
-from envs.spaces import ActionSpec, ObservationSpec
+from envs.spaces import ActionSpec, ObservationSpec, action_width
 
 Params = dict[str, Any]  # nested dict of arrays
 
@@ -65,6 +66,12 @@ class Definition:
         self._graph, _ = nnx.split(model)
         self._critic_graph, _ = nnx.split(model.behavior.critic)
         self.optimizer = make_optimizer(config.optimizer)
+
+    @property
+    def layout(self) -> StepLayout:
+        """What replay keeps of a step."""
+        rssm, width = self.config.world.rssm, action_width(self.action_spec)
+        return StepLayout(self.observation_spec, action=width, deter=rssm.deter, stoch=rssm.stoch)
 
     def bind(self, params: Params) -> Model:
         """The model with these parameters."""

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dreamer.config import Config
-from dreamer.data.layout import StepLayout, portable
+from dreamer.data.layout import portable
 from dreamer.data.prefetch import ReplayStream
 from dreamer.data.ratio import TrainRatio
 from dreamer.data.replay import Replay
@@ -37,7 +37,6 @@ from dreamer.training.state import Definition
 from dreamer.training.step import make_train_step
 from dreamer.training.wandb_log import WandbLog
 from dreamer.types import Batch
-from envs.spaces import action_width
 
 AHEAD_STEPS = 1000  # agent steps whose updates may be made while an environment hangs
 
@@ -71,16 +70,9 @@ class Trainer:
     ) -> None:
         self._config, self._collector, self._definition = config, collector, definition
         self._folder, self._schedule, self._hosts = folder, schedule, hosts
-        rssm, replay = config.world.rssm, config.replay
-        self._share = hosts.share(replay)
-        layout = StepLayout(
-            definition.observation_spec,
-            action=action_width(definition.action_spec),
-            deter=rssm.deter,
-            stoch=rssm.stoch,
-        )
+        self._share = hosts.share(config.replay)
         store = Replay(
-            layout,
+            definition.layout,
             num_envs=collector.num_envs,
             config=self._share,
             seed=hosts.seed(config.seed),
@@ -89,7 +81,7 @@ class Trainer:
         )
         self._placement = Placement(config.mesh)
         self._stream: ReplayStream[Batch] = ReplayStream(store, to_device=self._placement.put_batch)
-        self._ratio = TrainRatio(config.train_ratio, batch_steps=replay.batch_size * replay.batch_length)
+        self._ratio = TrainRatio(config.train_ratio, batch_steps=config.replay.batch_size * config.replay.batch_length)
         abstract = definition.abstract()
         self._train_step = Program(
             make_train_step(definition, self._placement),

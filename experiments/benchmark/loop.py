@@ -18,7 +18,7 @@ from dreamer.training.collect import Collector
 from dreamer.training.learn import Learner
 from dreamer.training.state import Definition
 from dreamer.training.step import make_policy_step, make_train_step
-from experiments.benchmark.workloads import layout_of, placement
+from experiments.benchmark.workloads import placement
 
 PARTS = ("env", "policy", "replay", "transfer", "update", "other")
 
@@ -79,7 +79,7 @@ class Loop:
         config, to_device = definition.config, self._placement.put_batch
         policy_step, train_step = make_policy_step(definition), make_train_step(definition, self._placement)
         env = envs.make(config.env, seed=0, settings=config.environment)
-        replay = Replay(layout_of(definition), num_envs=env.num_envs, config=config.replay, seed=0, directory=None)
+        replay = Replay(definition.layout, num_envs=env.num_envs, config=config.replay, seed=0, directory=None)
         if watch is not None:
             env.step = watch.timed("env", env.step)
             env.wait = watch.timed("env", env.wait)

@@ -19,7 +19,7 @@ from dreamer.training.step import make_train_step
 from dreamer.types import CompactLatent
 from envs.spaces import DiscreteSpec, ImageSpec, Timestep, VectorSpec
 from experiments.benchmark.loop import Stopwatch
-from experiments.benchmark.workloads import layout_of, placement, random_steps
+from experiments.benchmark.workloads import placement, random_steps
 
 FLAG_BITS = 3
 NUMBER_BITS, RECURRENT_BITS = 32, 16  # the precisions that replay promises: float32, and bfloat16 for latents
@@ -59,7 +59,7 @@ def _bits(part: ImageSpec | VectorSpec | DiscreteSpec) -> float:
 
 def filled_replay(definition: Definition, *, steps: int, num_envs: int = 1) -> Replay:
     """A replay in memory with at least so many random steps over all environments."""
-    replay = Replay(layout_of(definition), num_envs=num_envs, config=definition.config.replay, seed=0, directory=None)
+    replay = Replay(definition.layout, num_envs=num_envs, config=definition.config.replay, seed=0, directory=None)
     row: dict[str, Any] = random_steps(definition, num_envs)
     observation = {key: row[f"observation/{key}"] for key in definition.observation_spec}
     flags = [row[name] for name in Timestep._fields[1:]]

@@ -8,12 +8,11 @@ import jax
 import numpy as np
 
 from dreamer.cores import devices_for
-from dreamer.data.layout import StepLayout
 from dreamer.training.mesh import Placement
 from dreamer.training.state import Definition
 from dreamer.types import Batch, CompactLatent
 from dreamer.validation import resolve
-from envs.spaces import ActionSpec, DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec, action_width
+from envs.spaces import ActionSpec, DiscreteSpec, ImageSpec, ObservationSpec, VectorSpec
 
 WALKER: tuple[ObservationSpec, ActionSpec] = (
     {"orientations": VectorSpec(14), "height": VectorSpec(1), "velocity": VectorSpec(9)},
@@ -56,15 +55,9 @@ def placement(definition: Definition) -> Placement:
     return Placement(f"data={count}" if count > 1 else "", devices=devices[:count])
 
 
-def layout_of(definition: Definition) -> StepLayout:
-    """What replay stores of one step."""
-    rssm, width = definition.config.world.rssm, action_width(definition.action_spec)
-    return StepLayout(definition.observation_spec, action=width, deter=rssm.deter, stoch=rssm.stoch)
-
-
 def random_steps(definition: Definition, *leading: int) -> dict[str, np.ndarray]:
     """Steps of shape `[*leading, ...]` by field: random observations and rewards, no episode ends."""
-    rng, steps = np.random.default_rng(0), layout_of(definition).allocate(*leading)
+    rng, steps = np.random.default_rng(0), definition.layout.allocate(*leading)
     for name, array in steps.items():
         if name.startswith("observation/") or name == "reward":
             noise = rng.integers(0, 255, array.shape) if array.dtype == np.uint8 else rng.normal(size=array.shape)
