@@ -62,7 +62,8 @@ def _figures(selection: inputs.Selection, at: int | None) -> Iterator[tuple[str,
     if not tasks:
         raise ScoresError("no run has finished an episode yet")
     shown = [run for run in runs if run.task in tasks]
-    yield "curves", figures.learning_curves(shown, suite, look, tasks), f"learning curves, tasks: {len(tasks)}"
+    curves = figures.learning_curves(shown, suite, look, tasks, until=at)
+    yield "curves", curves, f"learning curves, tasks: {len(tasks)}"
     comparison = compare(runs, suite, against=selection.against[0] if selection.against else None, at=at)
     common = comparison.common
     if len(common) >= LEAST_TASKS:

@@ -88,8 +88,10 @@ class Look:
         figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False)
 
 
-def learning_curves(runs: Sequence[Run], suite: Suite, look: Look, tasks: Sequence[str]) -> Figure:
-    """A panel for each task: mean over seeds and the 95 % interval of it, against env frames."""
+def learning_curves(
+    runs: Sequence[Run], suite: Suite, look: Look, tasks: Sequence[str], *, until: int | None = None
+) -> Figure:
+    """A panel for each task: mean over seeds and the 95 % interval of it, against env frames, up to `until`."""
     columns = _columns(len(tasks))
     rows = math.ceil(len(tasks) / columns)
     width = 4.2 if columns == 1 else WIDTH if columns <= 6 else 10.0
@@ -97,7 +99,7 @@ def learning_curves(runs: Sequence[Run], suite: Suite, look: Look, tasks: Sequen
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height * rows + 0.75), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
-        limit = _limit(runs)
+        limit = until or _limit(runs)
         for task, axes in zip(tasks, grid.flat, strict=False):
             here = [run for run in runs if run.task == task and len(run.frames)]
             _panel(axes, here, suite, look, limit, dots=len(tasks) <= DOTS_UP_TO)

@@ -118,8 +118,10 @@ def test_a_short_run_can_be_seen_next_to_a_long_reference():
         *invented("pong", seeds=1, until=9_000),
         *(r for r in published("dreamerv3", "atari100k") if r.task == "pong"),
     ]
-    figure = figures.learning_curves(runs, SUITES["atari100k"], figures.Look(["ours", "dreamerv3"], ["ours"]), ["pong"])
-    assert figure.axes[0].get_xlim() == (0.0, 20_000.0)
+    suite, look = SUITES["atari100k"], figures.Look(["ours", "dreamerv3"], ["ours"])
+    for until, end in ((None, 20_000.0), (10_000, 10_000.0)):  # of `--at 10k`
+        figure = figures.learning_curves(runs, suite, look, ["pong"], until=until)
+        assert figure.axes[0].get_xlim() == (0.0, end)
 
 
 def test_without_matplotlib_one_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
