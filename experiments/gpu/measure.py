@@ -67,10 +67,10 @@ class Results:
         os.replace(whole, self._path)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Measures until all is done or the time is over; exit code 1 if a measurement failed."""
     begin = time.monotonic()
-    arguments = parse()
+    arguments = parse(argv)
     if not arguments.miniature and not gpu_facts(STATIC):
         print("error: no NVIDIA GPU is visible (nvidia-smi): rehearse on a CPU with --miniature", file=sys.stderr)
         return 1
@@ -88,7 +88,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     names = [measurement.name for measurement in MEASUREMENTS]
     parser = argparse.ArgumentParser(prog="python -m experiments.gpu.measure", description=__doc__)
@@ -96,7 +96,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help=f"folder of {RESULTS} and {SUMMARY}")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--miniature", action="store_true", help="a rehearsal with tiny networks on a CPU")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def session_facts(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -160,3 +160,10 @@ MEASUREMENTS = (
     _update("update-proprio-12m", "proprio-12m"),
     _update("update-atari-12m", "atari-12m", limit=120),
 )
+WORKLOADS = (  # of these the plain update of every workload of the benchmark
+    "update-proprio-1m",
+    "update-proprio-12m",
+    "update-atari100k-12m",
+    "update-atari-12m",
+    "update-atari100k-200m",
+)

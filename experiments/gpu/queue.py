@@ -2,8 +2,9 @@
 
 Nobody needs to watch: the first run that is not finished goes on where it stopped, and gets SIGTERM early enough to
 save before the slice is over; one that fails makes way for the next and is tried again in the next slice. After every
-run `OUT/episodes.csv` holds what all of them have scored, and `OUT/queue.json` how far they are. Small files, and few
-of them: a lent machine gives back no more.
+run `OUT/episodes.csv` holds what all of them have scored, and `OUT/queue.json` how far they are; when nothing is left
+to train, the update of every workload of the benchmark is timed (`OUT/results.json`). Small files, and few of them: a
+lent machine gives back no more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.gpu import measure
+from experiments.gpu.measurements import WORKLOADS
 from experiments.gpu.process import STATIC, gpu_facts
 from experiments.sweep.results import COLUMNS, RESULTS, episode_rows, put_rows
 from experiments.sweep.suites import load_suite
@@ -70,8 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     jobs = [job for job in JOBS if not arguments.only or str(job) in arguments.only]
     trials = {job: plan(job, arguments.runs, miniature=arguments.miniature) for job in jobs}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    failed = work(trials, arguments.out, deadline=began + 60 * arguments.slice_minutes)
+    deadline = began + 60 * arguments.slice_minutes
+    failed = work(trials, arguments.out, deadline=deadline)
     print(overview(trials, failed), flush=True)
+    if all(trial.is_finished or job in failed for job, trial in trials.items()):
+        code = throughput(arguments.out, seconds=deadline - time.monotonic(), miniature=arguments.miniature)
+        return 1 if failed else code
     return 1 if failed else 0
 
 
@@ -117,6 +124,12 @@ def work(trials: dict[Job, Trial], out: Path, *, deadline: float) -> dict[Job, s
         write(trials, failed, out)
     write(trials, failed, out)
     return failed
+
+
+def throughput(out: Path, *, seconds: float, miniature: bool) -> int:
+    """Times the update of every workload that has no figure yet; the exit code of the measuring."""
+    flags = ["--out", str(out), "--minutes", str(max(seconds, 0) / 60), "--only", *WORKLOADS]
+    return measure.main([*flags, *(["--miniature"] if miniature else [])])
 
 
 def train(trial: Trial, *, seconds: float, deadline: float) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.benchmark.workloads import WORKLOADS
 from experiments.gpu import queue
 from experiments.sweep.results import COLUMNS
 from experiments.sweep.trials import Trial
@@ -48,6 +49,25 @@ def test_what_came_back_becomes_tables(tmp_path: Path):
     ]
     with tables[0].open(newline="") as file:
         assert list(csv.DictReader(file)) == [row]
+
+
+def finish(trial: Trial) -> None:
+    """Leaves what a sweep takes for the end of a run: its last checkpoint, whole."""
+    last = trial.folder / "checkpoints" / str(trial.total_steps)
+    last.mkdir(parents=True)
+    (last / "manifest.json").touch()
+    (trial.folder / "episodes.csv").touch()
+
+
+def test_throughput_is_asked_for_when_nothing_is_left_to_train(tmp_path: Path, capsys):
+    command = ["--miniature", "--slice-minutes", "0", "--runs", str(tmp_path / "runs"), "--out", str(tmp_path)]
+    assert queue.main(command) == 0
+    assert "update-" not in capsys.readouterr().out
+    for job in queue.JOBS:
+        finish(queue.plan(job, tmp_path / "runs", miniature=True))
+    assert queue.main(command) == 0
+    told = capsys.readouterr().out
+    assert all(f"update-{workload}" in told for workload in WORKLOADS), told
 
 
 def trial_of(command: str, folder: Path) -> Trial:
