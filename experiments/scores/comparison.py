@@ -164,7 +164,7 @@ def _frames(own: Sequence[Sequence[Run]], suite: Suite) -> int | None:
     scored = [any(training_score(run, suite) is not None for run in runs) for runs in own]
     if suite.window and all(scored):
         return None
-    reached = (sorted((run.last_frame for run in runs), reverse=True)[(len(runs) - 1) // 2] for runs in own)
+    reached = (sorted((run.complete_until for run in runs), reverse=True)[(len(runs) - 1) // 2] for runs in own)
     return min(reached) // suite.bin * suite.bin
 
 

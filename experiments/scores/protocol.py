@@ -132,7 +132,7 @@ def score_at(run: Run, suite: Suite, frames: int) -> float | None:
 
     None where it has not come so far, or where no episode had ended for a long while.
     """
-    if not run.binned and run.last_frame < (frames if suite.window else NEARLY * frames):
+    if not run.binned and run.complete_until < (frames if suite.window else NEARLY * frames):
         return None
     if suite.window is None:
         return suite.protocol.training_score(_episodes(run, until=frames)).score

@@ -90,6 +90,7 @@ def _row(runs: Sequence[Run], *, example: Path) -> list[str]:
     devices = dict.fromkeys(device for run in runs for device in run.facts.devices)
     commits = dict.fromkeys(commit for run in runs for commit in run.facts.commits)
     origin = (", ".join(devices), first.facts.size, ", ".join(commits))
+    seeds = ",".join(str(run.seed) for run in runs)
     size = f" --size {first.facts.size}" if first.facts.size else ""
     return [
         env,
@@ -99,7 +100,7 @@ def _row(runs: Sequence[Run], *, example: Path) -> list[str]:
         spread(row.scores.get(REFERENCE)),
         "; ".join(part or "unknown" for part in origin),
         _hours(runs),
-        f"`python -m experiments.sweep experiments/examples/{example.name} --tasks {env} --seeds {first.seed}`"
+        f"`python -m experiments.sweep experiments/examples/{example.name} --tasks {env} --seeds {seeds}`"
         if example.is_file()
         else f"`python -m dreamer.train --env {env}{size} --seed {first.seed}`",
     ]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+SAME_LENGTH = 5  # episodes of one length after which all others are taken to have it, too
+
 
 class ScoresError(Exception):
     """These scores cannot be read or compared; the message names the thing and what to do."""
@@ -64,3 +66,10 @@ class Run:
     def last_frame(self) -> int:
         """Env frames at the end of the last episode, 0 without one."""
         return int(self.frames[-1]) if len(self.frames) else 0
+
+    @property
+    def complete_until(self) -> int:
+        """Env frames until which no further episode can end: one short of the next end where all take equally long."""
+        lengths = np.unique(np.diff(self.frames, prepend=0.0))
+        fixed = len(lengths) == 1 and len(self.frames) >= SAME_LENGTH
+        return self.last_frame + (int(lengths[0]) - 1 if fixed else 0)

@@ -45,9 +45,10 @@ def test_variants_that_are_none_are_refused(tmp_path: Path, text: str, message: 
         load_suite(str(path))
 
 
-def test_the_ablations_change_one_thing_each():
+@pytest.mark.parametrize("name", ablations.SUITES)
+def test_the_ablations_change_one_thing_each(name: str):
     """Beside the first, which changes nothing."""
-    suite = load_suite(ablations.SUITE)
+    suite = load_suite(name)
     first, *others = suite.variants.values()
     assert not first
     assert all(len(changes) == 1 for changes in others)
@@ -58,17 +59,25 @@ def episodes(scores: list[float], *, length: int = 100) -> Run:
     return Run("ours", "classic", "CartPole-v1", 0, frames, np.array(scores))
 
 
+CARTPOLE = ablations.SUITES["ablations"]
+
+
 def test_solved_is_when_five_episodes_in_a_row_are_good():
     bad, good = [20.0] * 15, [200.0] * 15
-    seed = ablations.steps_to_solve(episodes(bad + good))
+    seed = ablations.judge(episodes(bad + good), CARTPOLE)
     # The mean of five is 195 only when all five are good: four would give (4 x 200 + 20) / 5.
     assert seed.steps == 20 * 100
-    assert ablations.steps_to_solve(episodes(bad)).steps is None
-    assert ablations.steps_to_solve(episodes(good[:4])).steps is None
+    assert ablations.judge(episodes(bad), CARTPOLE).steps is None
+    assert ablations.judge(episodes(good[:4]), CARTPOLE).steps is None
+
+
+def test_what_was_solved_can_be_lost_again():
+    seed = ablations.judge(episodes([200.0] * 5 + [20.0] * 5), CARTPOLE)
+    assert (seed.steps, seed.last) == (500, pytest.approx(20.0))
 
 
 def test_a_run_that_went_on_for_longer_is_cut():
-    run = ablations.cut(episodes([20.0] * 60))
+    run = ablations.cut(episodes([20.0] * 60), load_suite("ablations"))
     assert (run.frames[-1], len(run.scores)) == (5000, 50)
 
 
@@ -83,9 +92,9 @@ def test_the_command_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFixt
             put_rows(tmp_path / variant / "CartPole-v1.csv", rows)
     assert ablations.main(["--results", str(tmp_path)]) == 0
     lines = (tmp_path / "steps_to_solve.csv").read_text().splitlines()
-    assert "as_published,0,1500,4000" in lines
-    assert "horizon_5,1,2500,4000" in lines
-    assert "train_ratio_64,0,,4000" in lines
+    assert "as_published,0,1500,4000,200" in lines
+    assert "horizon_5,1,2500,4000,200" in lines
+    assert "train_ratio_64,0,,4000,20" in lines
     assert "not solved" in capsys.readouterr().out
     assert (tmp_path / "ablations.png").stat().st_size > 10_000
 

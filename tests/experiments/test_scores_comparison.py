@@ -47,6 +47,13 @@ def test_an_unfinished_run_is_compared_at_its_own_frames():
     assert sorted(row.scores["dreamerv3"]) == sorted(bins)
 
 
+@pytest.mark.parametrize(("lengths", "frames"), [([1_002] * 59, 60_000), ([1_002] * 58 + [1_001], 50_000)])
+def test_a_bin_is_whole_when_no_episode_of_a_fixed_length_can_still_end_in_it(lengths: list[int], frames: int):
+    """The last one ends at 59,118; the next would at 60,120."""
+    mine = run("cartpole_balance", 0, [(end, 1.0) for end in np.cumsum(lengths)], suite="dmc_proprio")
+    assert compare([mine], SUITES["dmc_proprio"]).rows[0].frames == frames
+
+
 def test_a_bin_without_an_episode_has_the_value_before_but_not_for_ever():
     mine = run("up_n_down", 0, [(10_000, 1.0), (20_000, 3.0), (300_000, 8.0)])
     assert against_dreamerv3(mine, at=120_000).rows[0].scores["ours"].tolist() == [3.0]

@@ -15,7 +15,16 @@ from dreamer.protocols import PROTOCOLS
 from experiments.sweep.suites import SuiteError, load_suite, parse_seeds, suite_names
 from experiments.sweep.trials import Trial, plan_trials
 
-SIZES = {"ablations": 1, "atari100k": 26, "atari57": 57, "classic": 5, "dmc_proprio": 18, "dmc_vision": 20, "smoke": 2}
+SIZES = {
+    "ablations": 1,
+    "ablations_memory": 1,
+    "atari100k": 26,
+    "atari57": 57,
+    "classic": 5,
+    "dmc_proprio": 18,
+    "dmc_vision": 20,
+    "smoke": 2,
+}
 GOOD = "protocol: classic\nsteps: 1k_agent\nseeds: 0-1\ntasks: [CartPole-v1]\n"
 
 
