@@ -11,12 +11,12 @@ import argparse
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.output import say
 from experiments.scores import inputs, readme
 from experiments.scores.comparison import Comparison, Row, compare
 from experiments.scores.run import ScoresError
@@ -39,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = document.markdown()
         if parsed.out:
             document.write(parsed.out, text)
-        print(text, flush=True)
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say(text)
     except (ScoresError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -17,6 +17,7 @@ from dreamer.presets import all_kinds, did_you_mean
 from dreamer.train import FAULT
 from dreamer.training.run_lock import RunLock, RunLockedError
 from dreamer.training.signals import Stop, catch_stop_signals
+from experiments.output import say
 from experiments.sweep.board import Board, summary
 from experiments.sweep.processes import JobsError, LocalRunner, Runner, local_slots
 from experiments.sweep.queue import Queue
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return BAD_USAGE
     if options.list:
-        print("\n".join(map(command_line, trials)))
+        say("\n".join(map(command_line, trials)))
         return 0
     from dreamer.remote.cluster import ClusterError
 
