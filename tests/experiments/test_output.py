@@ -16,7 +16,8 @@ def test_a_reader_who_has_had_enough_ends_nothing_with_a_traceback():
     with subprocess.Popen(
         [sys.executable, "-c", TALK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as talker:
-        assert talker.stdout is not None and talker.stderr is not None
+        assert talker.stdout is not None
+        assert talker.stderr is not None
         assert talker.stdout.read(4) == "word"
         talker.stdout.close()
         assert talker.stderr.read().strip() == "done"
