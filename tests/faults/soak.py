@@ -26,6 +26,7 @@ from tests.faults import flaky
 SAMPLE_SECONDS = 10.0
 LAST = 20  # episodes
 RESULTS = Path("experiments/results")
+WITHOUT_FAULTS = RESULTS / "classic" / "CartPole-v1.csv"
 FIELDS = ("seconds", "agent_steps", "updates", "resident_mb", "open_files", "threads", "processes")
 CHANCES = {flaky.CRASH: 5e-5, flaky.KILL: 5e-5, flaky.HANG: 2e-5, flaky.NAN: 1e-4}
 
@@ -34,21 +35,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--run", type=Path, default=Path("runs/soak"))
-    parser.add_argument("--out", type=Path, default=RESULTS / "soak")
+    parser.add_argument("--out", type=Path, help="[experiments/results/soak, soak_times_N with --times N]")
     parser.add_argument("--times", type=float, default=1.0, help="multiplies every chance of a fault")
     parser.add_argument("overrides", nargs="*", help="further arguments of dreamer.train, after --")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    faults = arguments.out / "faults.csv"
+    out = arguments.out or RESULTS / ("soak" if arguments.times == 1 else f"soak_times_{arguments.times:g}")
+    out.mkdir(parents=True, exist_ok=True)
+    faults = out / "faults.csv"
     faults.write_text("time,fault\n", encoding="utf-8")
     process = start(arguments.run, faults, arguments.times, arguments.overrides)
     try:
-        samples = watch(process, arguments.run, arguments.out / "samples.csv", seconds=60 * arguments.minutes)
+        samples = watch(process, arguments.run, out / "samples.csv", seconds=60 * arguments.minutes)
     finally:
         process.send_signal(signal.SIGTERM)
         code = process.wait()
     summary = {"times": arguments.times} | summarize(samples, arguments.run, faults) | {"exit_code": code}
-    (arguments.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(summary, indent=1))
 
 
@@ -117,18 +119,19 @@ def summarize(samples: list[dict[str, float]], run: Path, faults: Path) -> dict[
         "resident_mb_per_1000_steps": float(np.polyfit(steps / 1000, memory, 1)[0]),
         "open_files_first_quarter_and_end": [files[0], files[-1]],
         "open_files_at_most": max(files),
-        "score": last_scores(run / "episodes.csv", until=end),
-        "scores_of_seeds_without_faults": [
-            last_scores(path, until=end) for path in sorted((RESULTS / "cartpole").glob("seed_*.csv"))
-        ],
+        "score": last_scores(run / "episodes.csv", until=end)[0],
+        "scores_of_seeds_without_faults": last_scores(WITHOUT_FAULTS, until=end),
     }
 
 
-def last_scores(path: Path, *, until: int) -> float:
-    """Mean score of the last 20 episodes that ended by a number of agent steps."""
+def last_scores(path: Path, *, until: int) -> list[float]:
+    """For each seed the mean score of the last 20 episodes that ended by a number of agent steps."""
+    scores: dict[str, list[float]] = {}
     with path.open(encoding="utf-8") as file:
-        scores = [float(row["score"]) for row in csv.DictReader(file) if int(row["agent_steps"]) <= until]
-    return float(np.mean(scores[-LAST:]))
+        for row in csv.DictReader(file):
+            if int(row["agent_steps"]) <= until:
+                scores.setdefault(row["seed"], []).append(float(row["score"]))
+    return [float(np.mean(of_seed[-LAST:])) for of_seed in scores.values()]
 
 
 if __name__ == "__main__":
