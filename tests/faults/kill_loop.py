@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,12 +31,12 @@ ENDLESS = "10000000"  # agent steps
 STARTING_SECONDS, TRAINING_SECONDS = 8.0, 2.0  # until a kill, after the start and after the first save
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     print(json.dumps(kill_loop(arguments.folder, kills=arguments.kills, seed=arguments.seed), indent=1))
 
 

@@ -22,6 +22,7 @@ from envs.spaces import ImageSpec
 from experiments import plot
 from experiments import table as table_command
 from experiments.sweep import __main__ as sweep
+from tests.faults import kill_loop
 from tests.readme.document import REPOSITORY, TEXT, blocks, commands, flags, links, table
 
 TOP = ("dreamer", "envs", "configs", "experiments", "tests")
@@ -82,7 +83,7 @@ def test_every_evaluation_command_parses(arguments):
 
 PARSERS = (
     *(command.parse for command in (evaluate, export, report, doctor, check_command, play, sweep)),
-    *(table_command.main, plot.main),
+    *(table_command.main, plot.main, kill_loop.main),
 )
 
 
