@@ -26,7 +26,7 @@ COLUMNS = (
     *("wall_seconds", "commit", "config_hash", "device", "size"),
 )
 NOT_HASHED = (
-    *("seed", "logdir", "preset", "device", "mesh", "init_from", "allow_config_change"),
+    *("seed", "steps", "logdir", "preset", "device", "mesh", "init_from", "allow_config_change"),
     *("log.", "checkpoint.", "hosts."),
 )
 
@@ -77,7 +77,7 @@ def episode_rows(trial: Trial) -> list[dict[str, str]]:
 
 
 def config_hash(config: Config) -> str:
-    """Ten digits, the same for runs that differ at most in seed, place (devices and their number too) and logs."""
+    """Ten digits, the same for runs that differ at most in seed, end, place (devices and their number too) and logs."""
     settings = {name: value for name, value in flatten(config).items() if not name.startswith(NOT_HASHED)}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
 
