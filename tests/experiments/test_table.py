@@ -153,7 +153,7 @@ def test_a_run_with_settings_of_its_own_is_repeated_by_its_suite(tmp_path: Path)
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "dmc_proprio_1m.yaml").touch()
     command = (
-        "python -m experiments.sweep experiments/examples/dmc_proprio_1m.yaml --tasks dmc_cartpole_swingup --seeds 0"
+        "python -m experiments.sweep experiments/examples/dmc_proprio_1m.yaml --tasks dmc_cartpole_swingup --seeds 0,1"
     )
     assert f"`{command}`" in readme.table(tmp_path / "results")
 
