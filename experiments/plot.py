@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.output import say
 from experiments.scores import inputs
 from experiments.scores.comparison import Comparison, compare
 from experiments.scores.run import ScoresError
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed.out.mkdir(parents=True, exist_ok=True)
         for name, figure, what in _figures(selection, parsed.at):
             figures.save(figure, parsed.out, name)
-            print(f"{parsed.out / name}.png, .svg: {what}", flush=True)
+            say(f"{parsed.out / name}.png, .svg: {what}")
     except (ScoresError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -73,13 +74,13 @@ def _figures(selection: inputs.Selection, at: int | None) -> Iterator[tuple[str,
         yield "aggregates", figures.aggregate_intervals(comparison, look), what
         yield "profiles", figures.performance_profiles(comparison, look), what
     elif suite.window:
-        print(f"no aggregates and profiles: {len(common)} tasks that all methods have, of at least {LEAST_TASKS}")
+        say(f"no aggregates and profiles: {len(common)} tasks that all methods have, of at least {LEAST_TASKS}")
     _tell_missing(comparison)
 
 
 def _tell_missing(comparison: Comparison) -> None:
     for sentence in comparison.missing():
-        print(f"missing: {sentence}")
+        say(f"missing: {sentence}")
 
 
 if __name__ == "__main__":
