@@ -1,8 +1,9 @@
 """What runs log while they train, side by side: `python -m experiments.training_logs NAME=RUN... --out FOLDER`.
 
 Losses, value, entropies and what is dreamt, against env frames: two programs that learn alike agree in all of them long
-before scores, of which a seed has few, can tell anything. RUN is a run's folder, or a CSV file that this command left:
-it writes `FOLDER/NAME.csv` for every run's folder, beside `training_logs.png` and `.svg`, and prints a table.
+before scores, of which a seed has few, can tell anything. RUN is a folder of a run, ours or danijar/dreamerv3's, or a
+CSV file that this command left: it writes `FOLDER/NAME.csv` for every folder, beside `training_logs.png` and `.svg`,
+and prints a table.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.output import say
+from experiments.scores import danijar
 from experiments.scores.figures import OWN_COLORS, STYLE, WIDTH, save
 from experiments.scores.run import ScoresError
 from experiments.scores.text import markdown
@@ -81,7 +83,7 @@ def read(path: Path) -> Log:
     except (OSError, ValueError) as error:
         raise ScoresError(f"{source} cannot be read: {error}") from error
     if path.is_dir():
-        rows = [_summed(row) for row in rows]
+        rows = [_summed(danijar.in_our_names(row)) for row in rows]
     rows = [row for row in rows if row.get("value") not in (None, "")]  # others were logged before the first update
     if not rows or FRAMES not in rows[0]:
         raise ScoresError(f"{source} holds no row of a training with {FRAMES} and value")

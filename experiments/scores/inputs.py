@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """RUNS and the flags that choose among them."""
     parser.add_argument(
         "runs", nargs="+", metavar="RUNS",
-        help="run folders, folders of such, result files, or a published method "
+        help="run folders (ours, danijar/dreamerv3's), folders of such, result files, or a published method "
         f"({', '.join(METHODS)}); NAME=PATH gives the runs of a path a name of their own",
     )  # fmt: skip
     parser.add_argument("--against", default="", metavar="METHODS", help="published methods, such as dreamerv3,ppo")

@@ -2,6 +2,7 @@
 
 A result file lies in `results/<suite>/<task>.csv` and has the columns of `COLUMNS`; what a run did not record stays
 empty. The `episodes.csv` of a run folder has `REQUIRED` and the environment's id, and its `config.yaml` says the rest.
+A folder of danijar/dreamerv3 among them is read by `danijar`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from experiments.scores import danijar
 from experiments.scores.protocol import SUITES, strip_prefix, suite_of
 from experiments.scores.run import Facts, Run, ScoresError
 
@@ -72,6 +74,8 @@ def header(path: Path) -> list[str]:
 
 def _read_folder(folder: Path, method: str) -> list[Run]:
     config = _config(folder / _CONFIG)
+    if danijar.wrote(config):
+        return [danijar.read(folder, config, method=method)]
     size = str(config.get("size", ""))
     if (folder / _EPISODES).is_file():
         runs = _read_file(folder / _EPISODES, method, size=size)

@@ -79,6 +79,13 @@ def test_all_figures_of_a_suite_in_both_formats(tmp_path: Path, capsys):
     assert "missing: ours: no score for 21 of 26 tasks: alien," in printed
 
 
+def test_only_the_figures_that_are_asked_for(tmp_path: Path):
+    results = game_results(tmp_path / "results", seeds=1, until=100_000)
+    out = tmp_path / "figures"
+    assert plot.main([str(results), "--against", "dreamerv3", "--figures", "curves", "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == {"curves.png", "curves.svg"}
+
+
 def test_one_run_has_only_curves(tmp_path: Path, capsys):
     run = write_run(tmp_path / "run", "CartPole-v1", 0, [(frames, 20.0) for frames in range(20, 2_000, 20)])
     assert plot.main([str(run), "--out", str(tmp_path / "out")]) == 0
