@@ -6,15 +6,12 @@ deep-copied, the past is played again from its seed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from envs.check.player import Moment, difference, stream
+from envs.check.player import AdaptedPlayer, Beat, Moment, difference, stream
 from envs.environment import EnvironmentFault
-
-if TYPE_CHECKING:
-    from envs.check.evidence import Evidence
 
 MOST_POINTS, MOST_REPLAYED_STEPS = 14, 60
 FIDELITY_STEPS = 5
@@ -23,6 +20,8 @@ FIDELITY_STEPS = 5
 class Branches:
     """Points of one recorded past of the adapted environment, and futures from each.
 
+    The past is that of `seed` and of `actions`, `[T, A]`; `beat` hears what is going on.
+
     Attributes:
         moments: the recorded past.
         points: indices of moments from which to branch: the start, before unusual rewards, and anywhere.
@@ -30,12 +29,11 @@ class Branches:
         trouble: why no future can be trusted, None where they can.
     """
 
-    def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
-        self._player = evidence.adapted_player()
+    def __init__(self, player: AdaptedPlayer, *, seed: int, actions: np.ndarray, beat: Beat) -> None:
+        self._player, self._seed, self._actions, self._beat = player, seed, actions, beat
         self._forks: dict[int, Any] = {}
-        self.moments = stream(self._player, evidence.seed, evidence.actions)
-        self.points, self.ends = choose_points(self.moments, seed=evidence.seed)
+        self.moments = stream(player, seed, actions)
+        self.points, self.ends = choose_points(self.moments, seed=seed)
         self.trouble = self._fork()
         if self.trouble is not None:
             self._forks = {}
@@ -60,28 +58,28 @@ class Branches:
 
     def _go_to(self, point: int) -> None:
         if self._forks:
-            self._evidence.beat("loading a saved state")
+            self._beat("loading a saved state")
             self._player.env.load_fork(self._forks[point])
         else:
-            stream(self._player, self._evidence.seed, self._evidence.actions[:point])
+            stream(self._player, self._seed, self._actions[:point])
 
     def _fork(self) -> str | None:
         """Play the past again, save it at every point, and see whether saved states lead to the same future."""
         wanted = {*self.points, *self.ends}
-        again = [self._player.start(self._evidence.seed)]
+        again = [self._player.start(self._seed)]
         try:
             for index in range(max(wanted, default=0) + 1):
                 if index in wanted:
-                    self._evidence.beat("saving the state")
+                    self._beat("saving the state")
                     self._forks[index] = self._player.env.fork_state()
-                again.append(self._player.step(self._evidence.actions[index]))
+                again.append(self._player.step(self._actions[index]))
         except EnvironmentFault as error:
             return str(error)
         return difference(self.moments[: len(again)], again) or self._find_parting()
 
     def _find_parting(self) -> str | None:
         for point in self.points:
-            actions = self._evidence.actions[point : point + FIDELITY_STEPS]
+            actions = self._actions[point : point + FIDELITY_STEPS]
             parting = difference(self.moments[point + 1 : point + 1 + len(actions)], self.future(point, actions))
             if parting is not None:
                 return f"the future of a restored state is not the same: {parting}"

@@ -218,7 +218,7 @@ class Evidence:
     @cached_property
     def branches(self) -> Branches:
         """Futures under other actions."""
-        return Branches(self)
+        return Branches(self.adapted_player(), seed=self.seed, actions=self.actions, beat=self.beat)
 
     @cached_property
     def parting(self) -> str | None:
