@@ -15,7 +15,8 @@ from pathlib import Path
 
 STARTS = "starts.jsonl"  # of a run's folder
 PACKAGE = Path(__file__).resolve().parent
-GIT = ("git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+DESCRIBE = ("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+CHANGED = ("diff", "--name-only", "HEAD")
 GIT_SECONDS = 10.0
 
 
@@ -31,6 +32,7 @@ def note_start(folder: Path, *, agent_steps: int, device: str) -> None:
         "agent_steps": agent_steps,
         "time": time.strftime("%Y-%m-%d %H:%M:%S%z"),
         "commit": commit(),
+        "changed": changed(),
         "device": device,
         "host": socket.gethostname(),
         "python": platform.python_version(),
@@ -42,13 +44,25 @@ def note_start(folder: Path, *, agent_steps: int, device: str) -> None:
 
 def commit() -> str:
     """Of this code, with `-dirty` where it was changed since; of an installed package its version."""
-    if (PACKAGE.parent / ".git").exists():  # not that of somebody's project around an installed package
-        try:
-            told = subprocess.run(GIT, capture_output=True, text=True, check=True, timeout=GIT_SECONDS).stdout
-            return told.strip()
-        except (OSError, subprocess.SubprocessError):
-            pass  # no git here, or a folder that it does not trust
+    if described := _git(*DESCRIBE):
+        return described
     try:
         return metadata.version("dreamer-jax")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def changed() -> list[str]:
+    """Files of this code that differ from its commit, what `-dirty` stands for; not those that git does not know."""
+    return (_git(*CHANGED) or "").splitlines()
+
+
+def _git(*words: str) -> str | None:
+    """What git says in this checkout; None without one, without git, and where it does not trust the folder."""
+    if not (PACKAGE.parent / ".git").exists():  # not that of somebody's project around an installed package
+        return None
+    command = ("git", "-C", str(PACKAGE), *words)
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=GIT_SECONDS).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dreamer import provenance
-from dreamer.provenance import commit, note_start
+from dreamer.provenance import changed, commit, note_start
 
 
 def test_every_start_is_a_line(tmp_path: Path):
@@ -21,7 +21,7 @@ def test_every_start_is_a_line(tmp_path: Path):
     assert all(row["time"] and row["host"] and row["python"] and row["jax"] for row in rows)
 
 
-def test_the_commit_is_that_of_this_code_and_not_of_a_project_around_it(
+def test_commit_and_changed_files_are_those_of_this_code_and_not_of_a_project_around_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def git(*words: str) -> str:
@@ -33,13 +33,13 @@ def test_the_commit_is_that_of_this_code_and_not_of_a_project_around_it(
     package.mkdir()
     (package / "a.py").write_text("1\n")
     monkeypatch.setattr(provenance, "PACKAGE", package)
-    monkeypatch.setattr(provenance, "GIT", (*provenance.GIT[:2], str(package), *provenance.GIT[3:]))
     git("init", "-q")
     git("add", ".")
     git("commit", "-q", "-m", "first")
     head = git("rev-parse", "--short=12", "HEAD")
-    assert commit() == head
+    assert (commit(), changed()) == (head, [])
     (package / "a.py").write_text("2\n")
-    assert commit() == f"{head}-dirty"
+    assert (commit(), changed()) == (f"{head}-dirty", ["dreamer/a.py"])
     monkeypatch.setattr(provenance, "PACKAGE", package / "site-packages" / "dreamer")  # installed into that project
     assert head not in commit()
+    assert changed() == []
