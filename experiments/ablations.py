@@ -58,12 +58,14 @@ class Seed(NamedTuple):
         steps: agent steps when it was solved; None where it never was.
         until: agent steps of its last episode.
         last: mean score of its last episodes.
+        lowest: of such means since it was solved: whether what was learned stays; NaN where it never was.
     """
 
     seed: int
     steps: int | None
     until: int
     last: float
+    lowest: float = float("nan")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,8 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     write(folder / "steps_to_solve.csv", seeds)
     save(draw(runs, seeds, solved), folder, "ablations")
     for variant, found in seeds.items():
-        print(f"{variant:<22}{'  '.join(f'{seed.steps:,}' if seed.steps else 'not solved' for seed in found)}", end="")
-        print(f"  (at the end {', '.join(f'{seed.last:.3g}' for seed in found)})")
+        steps = "  ".join(f"{seed.steps:,}" if seed.steps else "not solved" for seed in found)
+        last = ", ".join(f"{seed.last:.3g}" for seed in found)
+        lowest = ", ".join("-" if seed.steps is None else f"{seed.lowest:.3g}" for seed in found)
+        print(f"{variant:<22}{steps}  (at the end {last}; lowest since it was solved {lowest})")
     return 0
 
 
@@ -106,8 +110,10 @@ def judge(run: Run, solved: Solved) -> Seed:
         return Seed(run.seed, None, until, float(run.scores.mean()) if until else float("nan"))
     means = smooth(run, solved)
     reached = np.flatnonzero(means >= solved.score)
-    steps = int(frames[reached[0] + solved.episodes - 1]) if len(reached) else None
-    return Seed(run.seed, steps, until, float(means[-1]))
+    if not len(reached):
+        return Seed(run.seed, None, until, float(means[-1]))
+    steps = int(frames[reached[0] + solved.episodes - 1])
+    return Seed(run.seed, steps, until, float(means[-1]), float(means[reached[0] :].min()))
 
 
 def smooth(run: Run, solved: Solved) -> np.ndarray:
@@ -119,10 +125,13 @@ def write(path: Path, seeds: dict[str, list[Seed]]) -> None:
     """A row for each run."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["variant", "seed", "steps_to_solve", "steps_of_run", "score_at_the_end"])
+        writer.writerow(
+            ["variant", "seed", "steps_to_solve", "steps_of_run", "score_at_the_end", "lowest_since_solved"]
+        )
         for variant, found in seeds.items():
-            rows = ([variant, seed.seed, seed.steps or "", seed.until, f"{seed.last:.4g}"] for seed in found)
-            writer.writerows(rows)
+            for seed in found:
+                lowest = "" if seed.steps is None else f"{seed.lowest:.4g}"
+                writer.writerow([variant, seed.seed, seed.steps or "", seed.until, f"{seed.last:.4g}", lowest])
 
 
 def draw(runs: dict[str, list[Run]], seeds: dict[str, list[Seed]], solved: Solved) -> Figure:

@@ -72,8 +72,9 @@ def test_solved_is_when_five_episodes_in_a_row_are_good():
 
 
 def test_what_was_solved_can_be_lost_again():
-    seed = ablations.judge(episodes([200.0] * 5 + [20.0] * 5), CARTPOLE)
-    assert (seed.steps, seed.last) == (500, pytest.approx(20.0))
+    seed = ablations.judge(episodes([20.0] * 5 + [200.0] * 5 + [20.0] * 5 + [110.0] * 5), CARTPOLE)
+    assert seed.steps == 1000
+    assert (seed.last, seed.lowest) == (pytest.approx(110.0), pytest.approx(20.0))
 
 
 def test_a_run_that_went_on_for_longer_is_cut():
@@ -92,9 +93,9 @@ def test_the_command_counts_and_draws(tmp_path: Path, capsys: pytest.CaptureFixt
             put_rows(tmp_path / variant / "CartPole-v1.csv", rows)
     assert ablations.main(["--results", str(tmp_path)]) == 0
     lines = (tmp_path / "steps_to_solve.csv").read_text().splitlines()
-    assert "as_published,0,1500,4000,200" in lines
-    assert "horizon_5,1,2500,4000,200" in lines
-    assert "train_ratio_64,0,,4000,20" in lines
+    assert "as_published,0,1500,4000,200,200" in lines
+    assert "horizon_5,1,2500,4000,200,200" in lines
+    assert "train_ratio_64,0,,4000,20," in lines
     assert "not solved" in capsys.readouterr().out
     assert (tmp_path / "ablations.png").stat().st_size > 10_000
 
