@@ -144,7 +144,7 @@ def draw(runs: dict[str, list[Run]], seeds: dict[str, list[Seed]], solved: Solve
         first, *others = runs
         panels = np.ravel(right.subplots(rows, 2, sharex=True, sharey=True, squeeze=False))
         for axes, variant in zip(panels, others, strict=False):
-            _curve(axes, runs[first], solved, OWN_COLORS[3])
+            _curve(axes, runs[first], solved, OWN_COLORS[2])
             _curve(axes, runs[variant], solved, OWN_COLORS[0])
             axes.set_title(_words(variant))
         for axes in panels[len(others) :]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from experiments import logged
 from experiments.output import say
 from experiments.scores import danijar
 from experiments.scores.figures import OWN_COLORS, STYLE, WIDTH, save
@@ -76,14 +76,11 @@ def read(path: Path) -> Log:
     Raises:
         ScoresError: the path is no run and no such file.
     """
-    source = path / "metrics.jsonl" if path.is_dir() else path
-    try:
-        with source.open(encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file] if path.is_dir() else list(csv.DictReader(file))
-    except (OSError, ValueError) as error:
-        raise ScoresError(f"{source} cannot be read: {error}") from error
     if path.is_dir():
-        rows = [_summed(danijar.in_our_names(row)) for row in rows]
+        source = path / "metrics.jsonl"
+        rows = [_summed(danijar.in_our_names(row)) for row in logged.rows(source)]
+    else:
+        source, rows = path, _table(path)
     rows = [row for row in rows if row.get("value") not in (None, "")]  # others were logged before the first update
     if not rows or FRAMES not in rows[0]:
         raise ScoresError(f"{source} holds no row of a training with {FRAMES} and value")
@@ -93,6 +90,14 @@ def read(path: Path) -> Log:
     columns = {name: np.array([float(row[name]) for row in rows]) for name in known}
     means = {name: np.array([values[number == edge].mean() for edge in bins]) for name, values in columns.items()}
     return {FRAMES: bins * BIN, **means}
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError) as error:
+        raise ScoresError(f"{path} cannot be read: {error}") from error
 
 
 def _summed(row: dict[str, float]) -> dict[str, float]:

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from experiments import logged
+
 GAME_STEPS = 100_000  # agent steps of 400,000 frames
 SAVED = 128 + signal.SIGTERM  # exit code of a run that was told to stop and saved
 GLANCE = 0.1
@@ -59,7 +61,7 @@ def train_for(seconds: float, *, run: Path, miniature: bool) -> dict[str, Any]:
     if code not in (0, SAVED):
         raise RuntimeError(f"the trainer ended with exit code {code}")
     return extrapolate(
-        first, rows(run / "metrics.jsonl")[-1], start_seconds=start_seconds, saving_seconds=saving_seconds
+        first, logged.rows(run / "metrics.jsonl")[-1], start_seconds=start_seconds, saving_seconds=saving_seconds
     )
 
 
@@ -70,7 +72,7 @@ def first_update(path: Path, trainer: subprocess.Popen) -> dict[str, Any]:
         RuntimeError: the trainer ended before it.
     """
     while True:
-        found = [row for row in rows(path) if row["updates"]]
+        found = [row for row in logged.rows(path) if row["updates"]]
         if found:
             return found[0]
         if _wait(trainer, GLANCE):
@@ -98,13 +100,6 @@ def extrapolate(
         "saving_seconds": saving_seconds,
         "extrapolated_seconds": start_seconds + (GAME_STEPS - first["agent_steps"]) / rate + saving_seconds,
     }
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of `metrics.jsonl` so far."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 def _wait(trainer: subprocess.Popen, seconds: float) -> bool:

@@ -7,9 +7,8 @@ training episode, and `metrics.jsonl` what `experiments.training_logs` draws. It
 from __future__ import annotations
 
 import functools
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import yaml
 
 from dreamer.presets import config_root
+from experiments import logged
 from experiments.scores.protocol import strip_prefix, suite_of
 from experiments.scores.run import Facts, Run, ScoresError
 
@@ -51,7 +51,7 @@ def read(folder: Path, config: Mapping[str, Any], *, method: str) -> Run:
     if not isinstance(seed, int):
         raise ScoresError(f"{folder} is no run of dreamerv3: its config.yaml names no seed")
     episodes: list[tuple[float, float]] = []
-    for row in _rows(folder / SCORES):
+    for row in logged.rows(folder / SCORES):
         if _SCORE in row:
             while episodes and episodes[-1][0] >= row["step"]:
                 episodes.pop()
@@ -84,16 +84,6 @@ def _environment(folder: Path, config: Mapping[str, Any]) -> str:
         )
     name = re.sub("^cup_", "ball_in_cup_", task.removeprefix("dmc_"))
     return f"dmc_{name}" if vectors else f"dmc_vision_{name}"
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a log; none where it has not begun. A last line that is still being written is left out."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), start=1):
-        try:
-            yield dict(json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise ScoresError(f"{path} line {number} cannot be read: {error}") from error
 
 
 def _size(config: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from experiments.scores.protocol import Suite, curve
 from experiments.scores.run import Run
 
 COLORS = {"dreamerv3": "#D55E00", "ppo": "#009E73", "muzero": "#CC79A7"}
-OWN_COLORS = ("#0072B2", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+OWN_COLORS = ("#0072B2", "#E69F00", "#000000", "#56B4E9", "#F0E442")  # neighbours differ, also for the colour-blind
 WIDTH = 7.0  # inches, a page of two columns
 POINTS_OF_A_CURVE = 40  # where no suite says how wide a bin is
 FEW_POINTS = 8  # of a curve, which are then marked

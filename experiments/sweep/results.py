@@ -11,13 +11,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dreamer.config import Config
 from dreamer.presets import flatten, from_yaml
 from dreamer.provenance import STARTS
+from experiments import logged
 from experiments.sweep.trials import Trial
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -64,7 +64,7 @@ def episode_rows(trial: Trial) -> list[dict[str, str]]:
     """One row for each finished training episode, with all columns."""
     config = from_yaml(trial.folder / "config.yaml", problems=[])
     common = {"config_hash": config_hash(config), "size": config.size}
-    clock, starts = _clock(trial.folder), _lines(trial.folder / STARTS)
+    clock, starts = _clock(trial.folder), logged.rows(trial.folder / STARTS)
     rows = []
     for row in _read(trial.folder / "episodes.csv"):
         steps = int(row["agent_steps"])
@@ -84,14 +84,10 @@ def config_hash(config: Config) -> str:
 
 def _clock(folder: Path) -> tuple[list[int], list[float]] | None:
     """Agent steps, and seconds of training until then; pauses between two starts do not count."""
-    rows = _lines(folder / "metrics.jsonl")
+    rows = logged.rows(folder / "metrics.jsonl")
     if not rows:
         return None
     return [0, *(row["agent_steps"] for row in rows)], [0.0, *(row["seconds"] for row in rows)]
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -57,3 +57,17 @@ def test_a_run_without_an_update_is_told(run: Path):
     (run / "metrics.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
     with pytest.raises(ScoresError, match="holds no row"):
         training_logs.read(run)
+
+
+def test_a_run_that_still_trains_is_read_to_its_last_whole_line(run: Path):
+    whole = training_logs.read(run)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(ROWS[-1])[:20])
+    assert training_logs.read(run)["value"].tolist() == whole["value"].tolist()
+
+
+def test_a_broken_line_is_told_by_its_number(run: Path):
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write("nonsense\n")
+    with pytest.raises(ScoresError, match=r"metrics\.jsonl line 5 cannot be read"):
+        training_logs.read(run)
