@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dreamer.nets import deferred
+from tests.model import scans
 from tests.model.tiny import random_batch, tiny_definition
 
 
@@ -52,11 +53,6 @@ def test_no_gradient_of_a_kernel_is_added_up_in_a_loop():
     params, batch = definition.init(0).params, random_batch(definition)
     kernels = {leaf.shape for leaf in jax.tree.leaves(params["world"]["rssm"]) if leaf.ndim > 1}
     jaxpr = jax.make_jaxpr(jax.grad(lambda params: definition.bind(params).world.loss(batch, None).total))(params)
-    carried = [
-        var.aval.shape
-        for equation in jaxpr.jaxpr.eqns
-        if equation.primitive.name == "scan"
-        for var in equation.outvars[: equation.params["num_carry"]]
-    ]
+    carried = scans.carried(jaxpr)
     assert carried
-    assert not kernels & set(carried)
+    assert not kernels & carried

@@ -18,6 +18,7 @@ from dreamer.training.step import draw_noise, objective
 from dreamer.world.encoder import ImageEncoder
 from dreamer.world.images import group_images
 from envs.spaces import ImageSpec, ObservationSpec, VectorSpec
+from tests.model import scans
 from tests.model.tiny import ACTION, OBSERVATION, random_batch, tiny_definition
 
 
@@ -227,11 +228,6 @@ def test_no_parameters_leave_a_scan():
     noise = draw_noise(definition, state.key, batch)
     shapes = {leaf.shape for leaf in jax.tree.leaves(state.params) if leaf.ndim > 1}
     jaxpr = jax.make_jaxpr(objective(definition, state, batch, noise))(state.params)
-    stacked = [
-        var.aval.shape[1:]
-        for equation in jaxpr.jaxpr.eqns
-        if equation.primitive.name == "scan"
-        for var in equation.outvars[equation.params["num_carry"] :]
-    ]
+    stacked = scans.stacked(jaxpr)
     assert stacked
-    assert not shapes & set(stacked)
+    assert not shapes & stacked
